@@ -1,0 +1,1 @@
+"""Reading and writing corpora, queries and relevance labels; bad rows go to quarantine."""

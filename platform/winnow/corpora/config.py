@@ -1,0 +1,75 @@
+"""Which texts, questions and labels a run works on."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from winnow.config import Config, InputPath
+
+
+class CorpusConfig(Config):
+    """The passages that are searched."""
+
+    path: InputPath
+    """A BEIR ``corpus.jsonl`` (``_id``, ``title``, ``text``), or a list of modules for ``docstrings``."""
+
+    format: Literal["beir", "docstrings"] = "beir"
+    """``docstrings`` reads the public docstrings of the listed standard-library modules of the running Python."""
+
+    max_words: int = Field(default=120, ge=8)
+    """``docstrings`` only: longer docstrings are cut into passages of at most this many words."""
+
+    limit: int = Field(default=3000, ge=1)
+    """``docstrings`` only: stop after this many passages."""
+
+
+class SplitConfig(Config):
+    """Questions, and which passages answer them where people have said so."""
+
+    queries: InputPath
+    """A BEIR ``queries.jsonl``: ``_id``, ``text``, and ``answers`` (a list) where there are any."""
+
+    qrels: InputPath | None = None
+    """Tab-separated ``query-id  corpus-id  score`` with that header line, or the four columns of TREC."""
+
+
+class CollectionConfig(Config):
+    """A test collection: judged questions over a corpus."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """How tables call it."""
+
+    queries: InputPath
+    """As in ``SplitConfig``."""
+
+    qrels: InputPath
+    """As in ``SplitConfig``; required here."""
+
+    corpus: CorpusConfig | None = None
+    """The collection's own corpus; the run's corpus if it is left out."""
+
+
+class DataConfig(Config):
+    """All input texts of a run."""
+
+    corpus: CorpusConfig
+    """The corpus that pools, training and the index are made from."""
+
+    train: SplitConfig
+    """Questions to label and train on; they need no qrels."""
+
+    dev: SplitConfig | None = None
+    """Judged questions over the run's corpus; choices and the ``champion`` rule look at these alone."""
+
+    test: tuple[CollectionConfig, ...] = ()
+    """Collections that are measured for the report and never used for a choice."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [collection.name for collection in self.test]
+        clashes = sorted({name for name in names if names.count(name) > 1 or name in ("train", "dev")})
+        if clashes:
+            raise ValueError(f"test collections need names of their own; {clashes} are taken or repeated")
+        if self.dev is not None and self.dev.qrels is None:
+            raise ValueError("data.dev.qrels is missing; a dev split without labels measures nothing")
+        return self

@@ -1,0 +1,1 @@
+"""The dense encoder: texts or tokens in, vectors out."""

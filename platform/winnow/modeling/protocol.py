@@ -1,0 +1,25 @@
+"""What pooling, indexing, evaluation and serving ask of an encoder."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Side = Literal["query", "passage"]
+"""Queries and passages may have their own prefix, length limit and tower."""
+
+
+class Encode(Protocol):
+    """Texts in, vectors out. Equal fingerprints mean equal vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, tokenizer and contract (pooling, prefixes, lengths, normalisation)."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+
+    def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
+        """``embeddings_ND`` in the order of ``texts``, float32."""

@@ -1,0 +1,154 @@
+"""The nouns of Winnow, as frozen records. Their columns on disk are in ``schema.py``.
+
+All ids are strings. Ranks start at 1. ``None`` means "not known", never "no".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal
+
+Status = Literal["ok", "malformed", "truncated", "too_long", "empty_pool", "engine_error"]
+"""What became of a judged query. Only ``ok`` is a label; anything else is missing data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a person asks. ``answers`` are short human answers, where there are any."""
+
+    query_id: str
+    query: str
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The unit that is retrieved. Passages of one ``document_id`` are siblings."""
+
+    passage_id: str
+    text: str
+    title: str = ""
+    document_id: str | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where one ranked list had a passage."""
+
+    source: str
+    rank: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage in a pool, with every ranked list that found it. A judge never sees ``human_label``."""
+
+    passage_id: str
+    title: str
+    text: str
+    found_by: tuple[Finding, ...]
+    human_label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePool:
+    """The passages one query is judged on, in the order the judge sees them."""
+
+    query_id: str
+    query: str
+    passages: tuple[Candidate, ...]
+
+    @property
+    def pool_id(self) -> str:
+        """Hash of the query and the passages in order; equal pools have equal ids."""
+        digest = sha256(self.query.encode())
+        for passage in self.passages:
+            digest.update(f"\x1e{passage.passage_id}\x1f{passage.title}\x1f{passage.text}".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """Evidence about one query-passage pair. Thresholds are applied later, in ``labels/``."""
+
+    passage_id: str
+    is_relevant: bool | None = None
+    is_useful: bool | None = None
+    utility_rank: int | None = None
+    utility_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTrace:
+    """One call to the engine, for the ledger and the audit."""
+
+    round: str
+    attempt: int
+    prompt_sha: str
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    seconds: float
+    passage_id: str | None = None
+    window: int | None = None
+    reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """What a judge made of one pool. ``judgments`` is empty unless the status is ``ok``."""
+
+    query_id: str
+    pool_id: str
+    judge_id: str
+    status: Status
+    detail: str | None = None
+    attempts: int = 1
+    pseudo_answer: str | None = None
+    judgments: tuple[Judgment, ...] = ()
+    traces: tuple[JudgeTrace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPassage:
+    """A passage in a training example; ``source`` says who labelled it (``llm`` or ``human``)."""
+
+    passage_id: str
+    source: str
+    weight: float | None = None
+    utility_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """A query with its positives and hard negatives, ids only: text comes from the corpus."""
+
+    query_id: str
+    query: str
+    positives: tuple[LabelledPassage, ...]
+    negatives: tuple[LabelledPassage, ...]
+    stage: str = "llm"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPassage:
+    """A search result."""
+
+    passage_id: str
+    score: float
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that could not be used: where it stood, a reason code from a closed set, the details."""
+
+    path: str
+    line: int
+    reason: str
+    detail: str
+    raw: str = field(default="", repr=False)

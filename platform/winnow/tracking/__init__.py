@@ -1,0 +1,1 @@
+"""Glue to MLflow: a journal on shared storage, replayed once."""

@@ -1,0 +1,43 @@
+"""Shared by all tiers: one local Ray for the whole run of tests, no network, no telemetry."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before any library reads them.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    RAY_DATA_DISABLE_PROGRESS_BARS="1",
+    VLLM_NO_USAGE_STATS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray of 4 CPUs, whatever the machine has: actors of the tests are small."""
+    import ray
+
+    scratch = tempfile.mkdtemp(prefix="winnow-")
+    paths = [str(Path(__file__).parent)]
+    ray.init(
+        address="local",
+        num_cpus=4,
+        object_store_memory=300 * 2**20,
+        include_dashboard=False,
+        logging_level="warning",
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+        _node_ip_address="127.0.0.1",
+        _temp_dir=scratch,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(scratch, ignore_errors=True)
