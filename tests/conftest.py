@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-# Before any library reads them.
-os.environ.update(
-    HF_HUB_OFFLINE="1",
-    RAY_USAGE_STATS_ENABLED="0",
-    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-    RAY_DATA_DISABLE_PROGRESS_BARS="1",
-    VLLM_NO_USAGE_STATS="1",
-    TOKENIZERS_PARALLELISM="false",
-)
+# Before any library reads them; winnow.cluster sets Ray's own switches, loopback among them.
+os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+import winnow.cluster  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +30,6 @@ def ray_cluster() -> Iterator[None]:
         include_dashboard=False,
         logging_level="warning",
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        _node_ip_address="127.0.0.1",
         _temp_dir=scratch,
     )
     yield

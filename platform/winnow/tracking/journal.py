@@ -37,6 +37,26 @@ class Journal:
         """A file or directory to keep with the run, relative to the journal's directory."""
         self._append("artifact", path=path)
 
+    def headline(self, values: Mapping[str, float]) -> None:
+        """Final numbers by which whole runs are compared; they appear on the parent run as well."""
+        self._append("headline", values={key: float(value) for key, value in values.items()})
+
+    def retriever_version(
+        self, path: Path, *, content_hash: str, measure: str, dev_value: float | None, dev_digest: str | None
+    ) -> None:
+        """A retriever version to register, and its value of ``measure`` on the dev questions named by ``dev_digest``.
+
+        Without dev questions both are ``None``: the version is registered, and no alias moves.
+        """
+        self._append(
+            "retriever_version",
+            path=str(path.resolve()),
+            content_hash=content_hash,
+            measure=measure,
+            dev_value=dev_value,
+            dev_digest=dev_digest,
+        )
+
     def _append(self, kind: str, **fields: Any) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **fields}, ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as file:

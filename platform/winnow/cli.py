@@ -1,0 +1,142 @@
+"""The command line: arguments in, one step called, exit code out. Nothing else happens here."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from winnow import __version__
+from winnow.config import load_config
+from winnow.errors import WinnowError
+
+if TYPE_CHECKING:
+    from winnow.steps.config import RunConfig
+
+_EPILOG = "Exit codes: 0 done, 2 usage or configuration, 3 input data, 4 too many failed rows, 1 our bug."
+
+
+class _Group(click.Group):
+    """Lists verbs in the order of the pipeline, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Label which passages are useful with an LLM, train a retriever on those labels, serve it.
+
+    One YAML file configures all verbs; `winnow run` chains them. A step whose output is already
+    there is skipped, so each verb can be repeated freely.
+    """
+
+
+def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="A.B=C",
+        help="Override one setting, such as train.epochs=3; may be repeated.",
+    )(command)
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        required=True,
+        metavar="FILE",
+        help="The run's YAML file; its sections are described in docs/configuration.md.",
+    )(command)
+
+
+def _batch_verb(name: str, help_text: str) -> None:
+    @cli.command(name, help=help_text)
+    @_shared_options
+    @click.option("--force", is_flag=True, help="Do it again even if its output is there.")
+    def verb(config_path: Path, overrides: Sequence[str], force: bool) -> None:
+        from winnow.steps.verbs import run_verb
+
+        run_verb(name, _load(config_path, overrides), force=force)
+
+
+_batch_verb("pool", "Unite BM25 and dense ranked lists into candidate pools.")
+_batch_verb("annotate", "Let the LLM judge every candidate of every question; resumes where it stopped.")
+_batch_verb("label", "Turn the judge's evidence into positives and hard negatives.")
+_batch_verb("train", "Train the encoder on the labels, on several workers; resumes from its last checkpoint.")
+_batch_verb("index", "Encode the corpus and build the index: encoder and index are one version.")
+
+
+@cli.command()
+@_shared_options
+@click.option("-q", "--query", "queries", multiple=True, required=True, help="What to search for; may be repeated.")
+@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="Results per query.")
+def search(config_path: Path, overrides: Sequence[str], queries: Sequence[str], k: int) -> None:
+    """Search the run's trained index from the command line."""
+    from winnow.steps.search import search as search_step
+
+    for query, hits in zip(queries, search_step(_load(config_path, overrides), queries, k), strict=True):
+        click.echo(f"\n{query}")
+        for rank, hit in enumerate(hits, start=1):
+            click.echo(f"{rank:3d}. {hit.score:.4f}  {hit.passage_id}  {hit.title}")
+
+
+_batch_verb("evaluate", "Measure BM25, the encoder before training and the trained retriever; register the version.")
+
+
+@cli.command()
+@_shared_options
+@click.option("--keep", is_flag=True, help="Leave the endpoint running in the background and return.")
+def serve(config_path: Path, overrides: Sequence[str], keep: bool) -> None:
+    """Serve the trained retriever over HTTP on loopback, until Ctrl-C."""
+    from winnow.steps.serve import serve_in_background, serve_until_stopped
+
+    config = _load(config_path, overrides)
+    if keep:
+        serve_in_background(config)
+    else:
+        serve_until_stopped(config)
+
+
+@cli.command()
+@click.argument("yaml_file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="The same as FILE.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting; may be repeated.")
+@click.option("--force", is_flag=True, help="Do every step again even if its output is there.")
+@click.option("--keep", is_flag=True, help="Leave the endpoint running at the end.")
+def run(yaml_file: Path | None, config_path: Path | None, overrides: Sequence[str], force: bool, keep: bool) -> None:
+    """All steps, from raw text to a served and compared retriever."""
+    if (yaml_file is None) == (config_path is None):
+        raise click.UsageError("give the run's YAML file once: `winnow run FILE` or `winnow run --config FILE`")
+    from winnow.steps.run import run as run_steps
+
+    run_steps(_load(yaml_file or config_path, overrides), force=force, keep=keep)
+
+
+def _load(path: Path | None, overrides: Sequence[str]) -> "RunConfig":
+    from winnow.steps.config import RunConfig
+
+    assert path is not None
+    return load_config(RunConfig, path, overrides)
+
+
+def main(*arguments: str) -> None:
+    """Run the command line with ``arguments`` before those of the process; exits with its code."""
+    try:
+        code = cli.main([*arguments, *sys.argv[1:]], prog_name="winnow", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("winnow: interrupted; finished work is kept, the same command goes on from here", err=True)
+        sys.exit(130)
+    except WinnowError as error:
+        click.echo(f"winnow: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

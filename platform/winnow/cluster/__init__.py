@@ -1,0 +1,18 @@
+"""Glue to Ray: actor pools, durable sink, training workers, Serve deployments."""
+
+import os
+
+# Ray reads its switches when it is first imported, which the modules of this folder do.
+_SWITCHES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Winnow shows its own progress bars, which know rows and failures.
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # An actor that asks for no GPU leaves the environment as it is.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# A Ray of our own listens on loopback only. Ray has one switch for that, made for other systems;
+# `_node_ip_address` is not enough, as Ray replaces 127.0.0.1 by the host's address.
+_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+for _name, _value in (_SWITCHES if os.environ.get("RAY_ADDRESS") else _SWITCHES | _LOOPBACK_ONLY).items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,89 @@
+"""Encode a corpus on Ray Data: an actor pool of encoders, the embeddings cached by what made them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from winnow.cluster.config import ClusterConfig
+from winnow.cluster.runtime import preflight, ray_session
+from winnow.errors import DataError
+from winnow.files import hash_file
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.encoder import build_encoder
+from winnow.modeling.text import passage_text
+from winnow.progress import progress
+from winnow.records import Passage
+from winnow.retrieval.embeddings import to_table, writing_embeddings
+
+_COLUMNS = ["passage_id", "title", "text"]
+_BLOCK_ROWS = 256
+"""Passages in one task: enough to sort by length, few enough to share between actors and to show progress."""
+
+
+def embed_corpus(encoder: EncoderConfig, passages: Path, *, output: Path, cluster: ClusterConfig) -> Path:
+    """The embeddings of ``passages`` (Parquet), in its order: ``<output>/cache/embeddings/*.parquet``.
+
+    Found if the same encoder has encoded the same passages under this output root before, else computed.
+    """
+    num_passages = pq.read_metadata(passages).num_rows
+    if num_passages == 0:
+        raise DataError(f"{passages} holds no passage to encode; check the corpus in the `data` section")
+    path = embeddings_path(encoder, passages, output=output)
+    if path.exists():
+        print(f"encode: {num_passages:,} passages are in the cache: {path}", flush=True)
+        return path
+    with (
+        ray_session(cluster),
+        writing_embeddings(path, fingerprint=path.stem) as append,
+        progress(num_passages, label="encode", unit="passages") as done,
+    ):
+        for table in _encoded(encoder, passages, cluster):
+            append(table)
+            done.advance(table.num_rows)
+    return path
+
+
+def embeddings_path(encoder: EncoderConfig, passages: Path, *, output: Path) -> Path:
+    """Where the embeddings of ``passages`` are kept. Loads the encoder, whose weights are part of the name."""
+    fingerprint = build_encoder(encoder, device="cpu").fingerprint
+    # The precision is no part of an encoder's identity, but vectors of two precisions are not mixed.
+    name = f"{fingerprint}-{hash_file(passages)[:16]}-{encoder.precision}.parquet"
+    return output / "cache" / "embeddings" / name
+
+
+def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> Iterator[pa.Table]:
+    """Tables of embeddings, in the order of ``passages``; the driver holds one at a time."""
+    fewest, most = cluster.encoder_actors
+    preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
+    dataset = ray.data.read_parquet(str(passages.resolve())).select_columns(_COLUMNS)
+    dataset.context.execution_options.preserve_order = True
+    return (
+        dataset.repartition(target_num_rows_per_block=_BLOCK_ROWS)
+        .map_batches(
+            _Encoder,
+            fn_constructor_args=(encoder, cluster.encoder_threads),
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+            num_cpus=cluster.encoder_cpus,
+            num_gpus=cluster.encoder_gpus,
+        )
+        .iter_batches(batch_format="pyarrow", batch_size=None)
+    )
+
+
+class _Encoder:
+    """One encoder in one actor. Safe to retry: equal passages give equal embeddings."""
+
+    def __init__(self, encoder: EncoderConfig, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._encoder = build_encoder(encoder)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        passages = [Passage(**row) for row in batch.select(_COLUMNS).to_pylist()]
+        texts = [passage_text(passage) for passage in passages]
+        return to_table(batch["passage_id"].to_pylist(), self._encoder.encode(texts, side="passage"))

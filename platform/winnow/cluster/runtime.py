@@ -1,0 +1,83 @@
+"""A Ray to run on: the one that is there, the cluster that is named, or a local one of our own."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+from ray._private.state import state
+
+from winnow.cluster.config import ClusterConfig
+from winnow.errors import ConfigError
+
+_UNBOUNDED = 10**6
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[None]:
+    """Ray, initialised. What is already initialised is used as it is; a local one is shut down at the end.
+
+    A cluster is joined when ``RAY_ADDRESS`` names one, as it does inside ``ray job submit``. A local Ray
+    listens on loopback only, without a dashboard.
+    """
+    # What Ray Data logs of each execution would drown the counts of the step.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    if ray.is_initialized():
+        yield
+    elif os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=True)
+        yield
+    else:
+        with _local_ray(config):
+            yield
+
+
+@contextmanager
+def _local_ray(config: ClusterConfig) -> Iterator[None]:
+    # Unix sockets live in it, whose paths must stay under 107 bytes.
+    scratch = tempfile.mkdtemp(prefix="winnow-ray-")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            object_store_memory=config.object_store_mb * 2**20,
+            include_dashboard=False,
+            log_to_driver=True,
+            logging_level="warning",
+            _temp_dir=scratch,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def preflight(what: str, bundle: Mapping[str, float], *, count: int = 1) -> None:
+    """Returns if ``count`` bundles of resources can fit the cluster; raises ``ConfigError`` if they never will.
+
+    Ray itself leaves an impossible request pending for ever, without a word.
+    """
+    nodes = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
+    nodes = _node_groups() or nodes
+    fitting = sum(number * _times(bundle, resources) for resources, number in nodes)
+    if fitting < count:
+        most = {name: max(resources.get(name, 0) for resources, _ in nodes) for name in bundle}
+        raise ConfigError(
+            f"{what} needs {count} x {dict(bundle)}, and this Ray can hold {fitting} of them "
+            f"(at most {most} on one node); ask for less, or join a larger cluster with RAY_ADDRESS"
+        )
+
+
+def _times(bundle: Mapping[str, float], resources: Mapping[str, float]) -> int:
+    needed = {name: amount for name, amount in bundle.items() if amount > 0}
+    return min(int(resources.get(name, 0) / amount + 1e-9) for name, amount in needed.items())
+
+
+def _node_groups() -> list[tuple[Mapping[str, float], int]]:
+    """What an autoscaler may start: resources of a node, and how many; empty without an autoscaler."""
+    config = state.get_cluster_config()  # the only place where Ray tells it to a driver
+    groups = [] if config is None else config.node_group_configs
+    return [(dict(group.resources), _UNBOUNDED if group.max_count < 0 else group.max_count) for group in groups]

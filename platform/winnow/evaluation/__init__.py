@@ -1,0 +1,1 @@
+"""Retrieval measures, significance, tables and plots."""

@@ -1,0 +1,1 @@
+"""Judges: candidate pools in, evidence of utility out."""

@@ -1,0 +1,19 @@
+"""From configuration to a judge with its engine."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from winnow.engines.config import EngineConfig
+from winnow.engines.protocol import Engine
+from winnow.judging.config import AnnotateConfig
+from winnow.judging.identity import judge_id
+from winnow.judging.likelihood import LikelihoodJudge
+
+EngineFactory = Callable[[EngineConfig, Path], Engine]
+"""Loads an engine; models that had to be converted are kept in the directory."""
+
+
+def build_judge(config: AnnotateConfig, cache: Path, build_engine: EngineFactory) -> LikelihoodJudge:
+    """The judge of ``config``. Loads the model, so call it where it will be used."""
+    engine = build_engine(config.engine, cache)
+    return LikelihoodJudge(engine, config.judge, judge_id=judge_id(config, model_id=engine.model_id))

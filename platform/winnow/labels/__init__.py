@@ -1,0 +1,1 @@
+"""Evidence and human labels to training examples: thresholds and positive sampling."""

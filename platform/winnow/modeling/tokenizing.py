@@ -1,0 +1,74 @@
+"""Texts to token ids, with the prefix and the length limit of their side. Loads no weights."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from winnow.errors import ConfigError
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.contract import Contract, read_contract, transformer_directory
+from winnow.modeling.protocol import Side
+
+
+class TextTokenizer:
+    """Tokenizes queries and passages as the contract says. Safe to share between threads."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, contract: Contract) -> None:
+        self.pad_token_id: int = tokenizer.pad_token_id or 0
+        self._tokenizer = tokenizer
+        self._prefixes: dict[Side, str] = {"query": contract.query_prefix, "passage": contract.passage_prefix}
+        # One tokenizer per side: changing the limit of a shared one while another thread uses it fails.
+        self._sides: dict[Side, Tokenizer] = {
+            "query": _cutting_at(tokenizer, contract.query_max_tokens),
+            "passage": _cutting_at(tokenizer, contract.passage_max_tokens),
+        }
+
+    @classmethod
+    def load(cls, directory: Path, overrides: EncoderConfig | None = None) -> "TextTokenizer":
+        """The tokenizer of the encoder in ``directory``. Raises ``ConfigError``."""
+        contract = read_contract(directory, overrides)
+        return cls(_load_fast(transformer_directory(directory)), contract)
+
+    @property
+    def digest(self) -> str:
+        """Hash of vocabulary and rules."""
+        rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        # The limits in use are the contract's; what a file happens to say of them changes nothing.
+        rules.pop("truncation")
+        rules.pop("padding")
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+    def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
+        """Token ids of each text, special tokens included, cut to the side's limit."""
+        prefix = self._prefixes[side]
+        encodings = self._sides[side].encode_batch_fast([prefix + text for text in texts])
+        return [encoding.ids for encoding in encodings]
+
+    def save(self, directory: Path, *, max_tokens: int) -> None:
+        """Write the tokenizer's files."""
+        self._tokenizer.model_max_length = max_tokens
+        self._tokenizer.save_pretrained(directory)
+
+
+def _load_fast(directory: Path) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer could be loaded from {str(directory)!r}: {error}") from error
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{str(directory)!r} has no fast tokenizer; convert it so that tokenizer.json is there")
+    if tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty tokenizer, without a word of warning, where its files are missing.
+        raise ConfigError(f"the tokenizer in {str(directory)!r} has no vocabulary; is tokenizer.json missing?")
+    return tokenizer
+
+
+def _cutting_at(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_padding()
+    copy.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
+    return copy

@@ -1,0 +1,1 @@
+"""Candidate pools: ranked lists united, capped, in seeded order."""

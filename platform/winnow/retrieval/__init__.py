@@ -1,0 +1,1 @@
+"""BM25, vector index, retriever version (encoder and index as one)."""

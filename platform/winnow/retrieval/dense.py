@@ -1,0 +1,28 @@
+"""Exact dense search over embeddings in memory, without an index. For an index use ``vector_index.py``."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.errors import DataError
+from winnow.records import ScoredPassage
+from winnow.retrieval.ranking import best, tie_order
+
+_BLOCK = 64
+"""Queries whose scores are held at a time."""
+
+
+def search_embeddings(
+    queries_QD: NDArray[np.float32], passage_ids: Sequence[str], passages_PD: NDArray[np.float32], *, k: int
+) -> list[list[ScoredPassage]]:
+    """The ``k`` passages with the highest dot product per query, best first; ids and scores only."""
+    if len(passages_PD) and queries_QD.shape[1] != passages_PD.shape[1]:
+        raise DataError(f"queries have {queries_QD.shape[1]} dimensions and passages {passages_PD.shape[1]}")
+    tie_order_P = tie_order(passage_ids)
+    ranked = []
+    for start in range(0, len(queries_QD), _BLOCK):
+        for scores_P in queries_QD[start : start + _BLOCK] @ passages_PD.T:
+            positions = best(scores_P, tie_order_P, k)
+            ranked.append([ScoredPassage(passage_ids[p], float(scores_P[p])) for p in positions])
+    return ranked

@@ -1,0 +1,172 @@
+"""Check every input once: corpora, queries and qrels to Parquet, bad rows to quarantine."""
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Set
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from winnow.corpora.beir import read_corpus, read_qrels, read_queries
+from winnow.corpora.config import CorpusConfig, DataConfig
+from winnow.corpora.docstrings import read_docstrings
+from winnow.corpora.reading import REASONS, Reading
+from winnow.corpora.store import MAIN_CORPUS, Split, group_qrels, write_passages, write_quarantine, write_split
+from winnow.errors import DataError
+from winnow.files import hash_file, write_json
+from winnow.records import Passage, Query, RejectedRow
+from winnow.steps.config import RunConfig
+from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
+
+STEP_VERSION = "1"
+
+
+def plan(config: RunConfig) -> StepPlan:
+    """What ``ingest`` would compute for ``config``."""
+    inputs = {name: _hash_input(path) for name, path in sorted(_input_files(config.data).items())}
+    if _reads_docstrings(config.data):
+        inputs["python"] = platform.python_version()
+    return StepPlan("ingest", STEP_VERSION, config.output, config.data.science(), inputs)
+
+
+def ingest(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
+    """The checked inputs of ``config``, and the counts of what was kept and what was not."""
+    return produce(plan(config), partial(_build, config), options)
+
+
+def ingested(config: RunConfig) -> StepResult:
+    """The same for a step that only needs it to be there: silent when it is."""
+    wanted = plan(config)
+    return find(wanted) if wanted.directory.exists() else ingest(config)
+
+
+def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
+    work = _Ingest(context.directory)
+    work.add_corpus(MAIN_CORPUS, config.data.corpus)
+    work.add_split("train", config.data.train.queries, config.data.train.qrels)
+    if config.data.dev is not None:
+        work.add_split("dev", config.data.dev.queries, config.data.dev.qrels)
+    for collection in config.data.test:
+        if collection.corpus is not None:
+            work.add_corpus(collection.name, collection.corpus)
+        work.add_split(
+            collection.name,
+            collection.queries,
+            collection.qrels,
+            corpus=collection.name if collection.corpus is not None else MAIN_CORPUS,
+        )
+    write_json(context.directory / "collections.json", [collection.name for collection in config.data.test])
+    summary = work.finish()
+    context.journal.params({f"ingest.{name}": count for name, count in summary["kept"].items()})
+    return summary
+
+
+class _Ingest:
+    """Writes what can be used, remembers what cannot, and says both."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._passage_ids: dict[str, Set[str]] = {}
+        self._kept: Counter[str] = Counter()
+        self._rejected: list[RejectedRow] = []
+
+    def add_corpus(self, name: str, config: CorpusConfig) -> None:
+        """Store the passages of ``config`` under ``name``. Raises ``DataError`` if none can be used."""
+        passages = self._read_docstrings(config) if config.format == "docstrings" else self._read_beir(config.path)
+        if not passages:
+            raise DataError(f"{config.path} holds no usable passage; {self._why(config.path)}")
+        write_passages(self._directory, passages, corpus=name)
+        self._passage_ids[name] = {passage.passage_id for passage in passages}
+        self._kept[f"{name}.passages"] = len(passages)
+
+    def add_split(self, name: str, queries: Path, qrels: Path | None, *, corpus: str = MAIN_CORPUS) -> None:
+        """Store the queries and the qrels that join. Raises ``DataError`` if no query can be used."""
+        rows = self._keep(read_queries(queries))
+        if not rows:
+            raise DataError(f"{queries} holds no usable query; {self._why(queries)}")
+        pairs = [] if qrels is None else self._joined(read_qrels(qrels), rows, corpus, qrels)
+        write_split(self._directory, Split(name, corpus, tuple(rows), group_qrels(pairs)))
+        self._kept[f"{name}.queries"] = len(rows)
+        self._kept[f"{name}.qrels"] = len(pairs)
+
+    def finish(self) -> dict[str, Any]:
+        """The counts, after they were printed and the quarantine was written."""
+        path = write_quarantine(self._directory / "quarantine.jsonl", self._rejected)
+        print("ingest: kept " + ", ".join(f"{count:,} {name}" for name, count in self._kept.items()))
+        reasons = Counter((row.path, row.reason) for row in self._rejected)
+        for (source, reason), count in sorted(reasons.items()):
+            print(f"ingest: quarantined {count:,} rows of {source}: {reason} ({REASONS[reason]})")
+        if reasons:
+            print(f"ingest: the rows, with line numbers, are published with this step as {path.name}")
+        return {
+            "kept": dict(self._kept),
+            "quarantined": dict(Counter(row.reason for row in self._rejected)),
+        }
+
+    def _read_beir(self, path: Path) -> list[Passage]:
+        return self._keep(read_corpus(path))
+
+    def _read_docstrings(self, config: CorpusConfig) -> list[Passage]:
+        corpus = read_docstrings(config.path, max_words=config.max_words, limit=config.limit)
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(corpus.dropped.items())) or "nothing"
+        print(f"ingest: docstrings of {config.path.name}: left out {left_out}")
+        if absent := [*corpus.missing_modules, *corpus.unreadable_modules]:
+            print(f"ingest: {len(absent)} modules cannot be read on Python {platform.python_version()}: {absent}")
+        return list(corpus.passages)
+
+    def _joined(
+        self, reading: Reading[tuple[str, str, int]], queries: list[Query], corpus: str, path: Path
+    ) -> list[tuple[str, str, int]]:
+        query_ids, passage_ids = {query.query_id for query in queries}, self._passage_ids[corpus]
+        joined = []
+        for query_id, passage_id, relevance in self._keep(reading):
+            if query_id not in query_ids:
+                self._reject(path, "unknown_query", f"query {query_id!r} is not among the queries")
+            elif passage_id not in passage_ids:
+                self._reject(
+                    path, "unknown_passage", f"passage {passage_id!r} of query {query_id!r} is not in the corpus"
+                )
+            else:
+                joined.append((query_id, passage_id, relevance))
+        return joined
+
+    def _keep(self, reading: Reading[Any]) -> list[Any]:
+        self._rejected.extend(reading.rejected)
+        return reading.rows
+
+    def _reject(self, path: Path, reason: str, detail: str) -> None:
+        self._rejected.append(RejectedRow(str(path), 0, reason, detail))
+
+    def _why(self, path: Path) -> str:
+        reasons = Counter(row.reason for row in self._rejected if row.path == str(path))
+        return f"rejected rows by reason: {dict(reasons)}" if reasons else "the file is empty"
+
+
+def _input_files(data: DataConfig) -> dict[str, Path]:
+    files = {"corpus": data.corpus.path}
+    splits = {"train": data.train, **({"dev": data.dev} if data.dev else {}), **{c.name: c for c in data.test}}
+    for name, split in splits.items():
+        files[f"{name}.queries"] = split.queries
+        if split.qrels is not None:
+            files[f"{name}.qrels"] = split.qrels
+    files.update({f"{c.name}.corpus": c.corpus.path for c in data.test if c.corpus is not None})
+    return files
+
+
+def _reads_docstrings(data: DataConfig) -> bool:
+    corpora = [data.corpus, *(collection.corpus for collection in data.test if collection.corpus is not None)]
+    return any(corpus.format == "docstrings" for corpus in corpora)
+
+
+def _hash_input(path: Path) -> str:
+    try:
+        stat = path.stat()
+        return _hash_unchanged(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise DataError(f"no readable file at {str(path)!r} ({error.strerror}); see the `data` section") from None
+
+
+@cache
+def _hash_unchanged(path: Path, mtime_ns: int, size: int) -> str:
+    """Every step's plan asks for the hashes of the inputs; a large file is read once per process."""
+    return hash_file(path)

@@ -1,0 +1,129 @@
+"""Where MLflow keeps its runs, and how to look at them.
+
+``mlflow`` takes seconds to import, so this module imports it in functions only.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+ROLE_TAG = "winnow.role"
+UID_TAG = "winnow.uid"
+_LOCAL_UI = "http://127.0.0.1:5000"
+_MOST_COMPARED = 8
+
+# MLflow itself waits for minutes by default; a lost server must not hold up a step.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_REFUSALS = {400, 404, 409, 422}
+
+
+class TrackerError(Exception):
+    """MLflow did not do what was asked. Steps never see it: what it concerns stays in the journal."""
+
+
+class TrackerUnavailable(TrackerError):
+    """MLflow cannot be reached or cannot write now; the same call may work later."""
+
+
+class EntryRefused(TrackerError):
+    """MLflow will never accept this."""
+
+
+def tracking_uri(output: Path) -> str:
+    """``MLFLOW_TRACKING_URI``, or the SQLite file in the output root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
+
+
+def without_credentials(uri: str) -> str:
+    """``uri`` without user name and password.
+
+    >>> without_credentials("https://ann:secret@example.org/mlflow")
+    'https://example.org/mlflow'
+    """
+    return re.sub(r"://[^/@]*@", "://", uri)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of the tracking store and model registry at ``uri``."""
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise ``EntryRefused`` or ``TrackerUnavailable`` for what MLflow, its database or the network raise."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        kind = EntryRefused if error.get_http_status_code() in _REFUSALS else TrackerUnavailable
+        raise kind(_first_line(error)) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise TrackerUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
+
+
+def experiment_id(client: "MlflowClient", name: str, *, artifacts: Path) -> str:
+    """The experiment called ``name``, created if it is not there.
+
+    A server decides where artifacts go; for a store that is a file they go to ``artifacts``.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return found.experiment_id
+    location = None if client.tracking_uri.startswith("http") else artifacts.resolve().as_uri()
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        # Another process was faster.
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def ui_command(uri: str) -> str:
+    """What to type, or where to look, to see the runs."""
+    if uri.startswith("http"):
+        return f"open {without_credentials(uri)}"
+    program = Path(sys.executable).parent / "mlflow"
+    here = os.path.relpath(program)
+    shown = str(program) if here.startswith("..") else here
+    return f"{shown} ui --backend-store-uri {without_credentials(uri)} --host 127.0.0.1 --port 5000"
+
+
+def compare_link(client: "MlflowClient", experiment: str) -> str:
+    """The page that compares the latest whole runs of the experiment with id ``experiment``."""
+    runs = client.search_runs([experiment], f"tags.`{ROLE_TAG}` = 'run'", max_results=_MOST_COMPARED)
+    base = without_credentials(client.tracking_uri) if client.tracking_uri.startswith("http") else _LOCAL_UI
+    run_ids = _as_query([run.info.run_id for run in runs])
+    return f"{base.rstrip('/')}/#/compare-runs?runs={run_ids}&experiments={_as_query([experiment])}"
+
+
+def _as_query(values: list[str]) -> str:
+    return quote(json.dumps(values, separators=(",", ":")), safe="")
+
+
+def _first_line(error: Exception) -> str:
+    return without_credentials(str(error).strip().split("\n")[0])[:160]

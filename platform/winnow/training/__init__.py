@@ -1,0 +1,1 @@
+"""The training loop: torch.distributed allowed, Ray not."""

@@ -1,0 +1,72 @@
+"""The training examples of a run, checked before a step is taken."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from winnow import schema
+from winnow.errors import DataError
+from winnow.losses.config import LossConfig
+from winnow.records import LabelledPassage, TrainingExample
+
+_NO_POSITIVE = "no_positive"
+_NO_UTILITIES = "fewer_than_two_utilities"
+
+
+@dataclass(frozen=True)
+class UsableExamples:
+    """Examples that can teach something, and how many were left out for which reason."""
+
+    examples: tuple[TrainingExample, ...]
+    left_out: dict[str, int]
+
+
+def read_examples(path: Path) -> list[TrainingExample]:
+    """The rows of a ``training_examples`` dataset. Raises ``DataError``."""
+    rows = schema.read_dataset(path, schema.TRAINING_EXAMPLES).to_pylist()
+    examples = [_example(row) for row in rows]
+    repeated = [query_id for query_id, count in Counter(e.query_id for e in examples).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{path} has several rows for {len(repeated)} queries, such as {repeated[0]!r}; expected one each"
+        )
+    for example in examples:
+        _check_labels(example, path)
+    return examples
+
+
+def usable_examples(examples: Sequence[TrainingExample], loss: LossConfig) -> UsableExamples:
+    """``examples`` without those that have no row in the loss of any epoch. Raises ``DataError`` if none is left."""
+    reasons = [_unusable(example, loss) for example in examples]
+    left_out = Counter(reason for reason in reasons if reason is not None)
+    kept = tuple(example for example, reason in zip(examples, reasons, strict=True) if reason is None)
+    if not kept:
+        raise DataError(
+            f"none of {len(examples)} training examples can be used with {loss.objective} ({dict(left_out)}); "
+            f"loosen the thresholds in the `label` section, or look at the counts of `winnow annotate`"
+        )
+    return UsableExamples(kept, dict(left_out))
+
+
+def _unusable(example: TrainingExample, loss: LossConfig) -> str | None:
+    if not loss.learns_from_utility:
+        return None if example.positives else _NO_POSITIVE
+    known = [p for p in (*example.positives, *example.negatives) if p.utility_score is not None]
+    return None if len(known) >= 2 else _NO_UTILITIES
+
+
+def _check_labels(example: TrainingExample, path: Path) -> None:
+    ids = [passage.passage_id for passage in (*example.positives, *example.negatives)]
+    twice = [passage_id for passage_id, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{path}: query {example.query_id!r} lists passage {twice[0]!r} more than once; "
+            f"a passage is one positive or one negative of a query"
+        )
+
+
+def _example(row: dict[str, Any]) -> TrainingExample:
+    positives, negatives = (tuple(LabelledPassage(**p) for p in row[side]) for side in ("positives", "negatives"))
+    return TrainingExample(row["query_id"], row["query"], positives, negatives, row["stage"])

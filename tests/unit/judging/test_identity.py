@@ -1,0 +1,48 @@
+"""Evidence is found again by the same judge, and by no other."""
+
+import pytest
+
+from winnow.judging.config import AnnotateConfig
+from winnow.judging.identity import judge_id
+
+BASE = {"engine": {"model": "org/name"}}
+
+
+def named(settings, model="name-1234"):
+    return judge_id(AnnotateConfig.model_validate(settings), model_id=model)
+
+
+def test_the_name_says_prompt_and_model():
+    assert named(BASE).startswith("query_gain-v1-name-1234-")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": {"model": "org/name", "dtype": "float32"}},
+        {"engine": {"model": "org/name", "max_tokens": 512}},
+        {**BASE, "judge": {"max_passage_words": 50}},
+    ],
+)
+def test_what_can_change_a_judgment_changes_the_judge(change):
+    assert named(change) != named(BASE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": {"model": "org/name", "threads": 1}},
+        {**BASE, "actors": [1, 4]},
+        {**BASE, "queries_per_batch": 1},
+        {**BASE, "retry_failed": True},
+    ],
+)
+def test_what_changes_only_speed_does_not(change):
+    assert named(change) == named(BASE)
+
+
+def test_another_model_is_another_judge_and_its_place_on_disk_is_not():
+    elsewhere = {"engine": {"model": "/models/name"}}
+
+    assert named(BASE, model="name-5678") != named(BASE)
+    assert named(elsewhere) == named(BASE)

@@ -1,0 +1,70 @@
+"""The contract of an encoder directory: read as it was written, and never guessed."""
+
+import json
+
+import pytest
+
+from winnow.errors import ConfigError
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.contract import Contract, read_contract, write_contract
+
+CONTRACT = Contract(
+    pooling="last",
+    normalise=False,
+    query_prefix="query: ",
+    passage_prefix="passage: ",
+    query_max_tokens=64,
+    passage_max_tokens=200,
+)
+
+
+def test_reading_is_the_inverse_of_writing(tmp_path):
+    write_contract(tmp_path, CONTRACT, dimension=32)
+
+    assert read_contract(tmp_path) == CONTRACT
+
+
+def test_configuration_replaces_what_the_directory_says(tmp_path):
+    write_contract(tmp_path, CONTRACT, dimension=32)
+
+    read = read_contract(tmp_path, EncoderConfig(model="x", query_prefix="", normalise=True, passage_max_tokens=128))
+
+    assert read == Contract("last", True, "", "passage: ", 64, 128)
+
+
+def test_a_plain_directory_must_be_told_pooling_and_normalisation(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 512}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1e30}))
+
+    with pytest.raises(ConfigError, match="does not say its pooling, normalise; set them under `encoder:`"):
+        read_contract(tmp_path)
+    told = read_contract(tmp_path, EncoderConfig(model="x", pooling="cls", normalise=True))
+
+    assert told == Contract("cls", True, "", "", 512, 512)
+
+
+def test_the_newer_pooling_notation_is_read(tmp_path):
+    write_contract(tmp_path, CONTRACT, dimension=32)
+    config = {"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(config))
+
+    assert read_contract(tmp_path).pooling == "mean"
+
+
+@pytest.mark.parametrize("flag", ["pooling_mode_max_tokens", "pooling_mode_weightedmean_tokens"])
+def test_a_pooling_that_we_do_not_compute_is_refused(tmp_path, flag):
+    write_contract(tmp_path, CONTRACT, dimension=32)
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({flag: True}))
+
+    with pytest.raises(ConfigError, match=f"asks for pooling .*{flag}.*expected one of cls, mean, last"):
+        read_contract(tmp_path)
+
+
+def test_a_module_that_we_do_not_compute_is_refused(tmp_path):
+    write_contract(tmp_path, CONTRACT, dimension=32)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+
+    with pytest.raises(ConfigError, match="'Dense'"):
+        read_contract(tmp_path)
