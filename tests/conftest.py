@@ -13,7 +13,7 @@ os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALL
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-import winnow.cluster  # noqa: E402, F401
+import winnow.cluster  # noqa: F401
 
 
 @pytest.fixture(scope="session")

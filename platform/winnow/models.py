@@ -39,9 +39,7 @@ def _in_package(name: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ConfigError(
-            
             f"model 'package:{name}': the package {package!r} is not installed; the extra 'example' has it"
-        
         )
     return Path(spec.origin).parent / inside
 

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "platform" / "winnow"
 BASE = {"records", "schema", "config", "errors", "seeding", "files", "models", "progress", "__init__"}
 PURE = {"corpora", "pooling", "engines", "judging", "labels", "losses", "modeling", "retrieval", "evaluation"}
 ALLOWED = {
-    **{room: BASE | PURE for room in PURE},
-    **{room: BASE for room in BASE},
+    **dict.fromkeys(PURE, BASE | PURE),
+    **dict.fromkeys(BASE, BASE),
     "training": BASE | PURE | {"training"},
     "api": BASE | PURE | {"api"},
     "tracking": BASE | PURE | {"training", "api", "tracking"},

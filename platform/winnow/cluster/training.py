@@ -99,8 +99,8 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
         outcome = trainer.fit().return_value
     except TrainingFailedError as error:
         raise WinnowError(
-            f"training stopped after {job.config.max_failures + 1} lost worker groups; its checkpoints are kept, so "
-            f"the same command goes on from them (raise train.max_failures if workers are often lost): {str(error)[:500]}"
+            f"training gave up after losing its workers {job.config.max_failures + 1} times ({str(error)[:300]!r}); "
+            f"the checkpoints are kept: run the same command to go on, or raise train.max_failures"
         ) from error
     shutil.rmtree(scratch, ignore_errors=True)
     if isinstance(outcome, WinnowError):

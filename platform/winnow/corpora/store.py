@@ -55,6 +55,11 @@ def corpus_hash(directory: Path, corpus: str = MAIN_CORPUS) -> str:
     return hash_file(passages_path(directory, corpus))[:16]
 
 
+def split_hash(directory: Path, name: str) -> str:
+    """Hash of a split's stored queries: equal hashes mean equal questions in equal order."""
+    return hash_file(directory / "splits" / name / "queries.parquet")[:16]
+
+
 def write_split(directory: Path, split: Split) -> None:
     """``split`` under ``splits/<name>/``."""
     folder = directory / "splits" / split.name

@@ -52,7 +52,10 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
     """
     shared = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process: no child that could outlive the actor
+        # An actor's output reaches the user's console: errors only.
         "VLLM_LOGGING_LEVEL": "ERROR",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -4,6 +4,7 @@ In-process, so nothing can outlive the process that holds it. The process must n
 (BM25 libraries bring it): without triton, vLLM's CPU build scans all loaded modules and fails on llvmlite.
 """
 
+import logging
 import os
 import sys
 import time
@@ -84,6 +85,7 @@ class VllmEngine:
 
 
 def _load(config: EngineConfig, directory: Path) -> Any:
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # it warns where there is no triton
     from vllm import LLM  # reads the environment that was set just now
 
     return LLM(

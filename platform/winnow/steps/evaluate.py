@@ -81,10 +81,8 @@ def plan(config: RunConfig) -> StepPlan:
 
 
 def evaluate(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
-    """The comparison on every test collection and on dev, printed; the retriever version is put up for the registry."""
-    result = produce(plan(config), partial(_build, config), options)
-    print_report(result)
-    return result
+    """The comparison on every test collection and on dev; the retriever version is put up for the registry."""
+    return produce(plan(config), partial(_build, config), options)
 
 
 def print_report(result: StepResult) -> None:

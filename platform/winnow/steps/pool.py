@@ -11,7 +11,7 @@ from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.store import Split, passages_path, read_passages, read_split
+from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split, split_hash
 from winnow.files import hash_tree
 from winnow.modeling.encoder import build_encoder
 from winnow.models import locate_model
@@ -35,7 +35,9 @@ _BLOCK = 64
 
 def plan(config: RunConfig) -> StepPlan:
     """What ``pool`` would compute for ``config``."""
-    inputs = {"texts": ingested(config).content_hash}
+    texts = ingested(config).directory
+    # Not the whole of what was ingested: other dev or test questions change no pool.
+    inputs = {"corpus": corpus_hash(texts), "queries": split_hash(texts, "train")}
     settings: dict[str, Any] = {"pool": config.pool.science(), "seed": config.seed}
     if "dense" in config.pool.sources:
         inputs["encoder"] = fingerprint(hash_tree(locate_model(config.encoder.model)))
@@ -103,7 +105,7 @@ def _log_inputs(config: RunConfig, context: StepContext, texts: StepResult, spli
     context.journal.dataset(
         "train questions",
         path=config.data.train.queries,
-        digest=texts.content_hash,
+        digest=split_hash(texts.directory, split.name),
         context="pool",
         num_rows=len(split.queries),
     )

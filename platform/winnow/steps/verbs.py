@@ -18,4 +18,7 @@ def step_named(verb: str) -> Step:
 def run_verb(verb: str, config: RunConfig, *, force: bool = False) -> StepResult:
     """The result of one step, recorded as a run of its own."""
     with MlflowRecorder(config, run_name=f"{config.name}-{verb}") as recorder:
-        return step_named(verb)(config, StepOptions(force=force, recorder=recorder))
+        result = step_named(verb)(config, StepOptions(force=force, recorder=recorder))
+    if verb == "evaluate":
+        import_module("winnow.steps.evaluate").print_report(result)
+    return result

@@ -1,0 +1,89 @@
+"""All inputs are checked once; what cannot be used is counted, kept in quarantine and never fatal by itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from winnow.config import build_config
+from winnow.corpora.store import collection_names, read_passages, read_split
+from winnow.errors import DataError
+from winnow.steps.config import RunConfig
+from winnow.steps.ingest import ingest
+
+CORPUS = '{"_id": "p1", "text": "one"}\n{"_id": "p2", "text": "two"}\n'
+QUERIES = '{"_id": "q1", "text": "which?"}\n{"_id": "q2", "text": "what?"}\n'
+QRELS = "query-id\tcorpus-id\tscore\nq1\tp1\t1\n"
+
+
+def configure(folder: Path, **files: str) -> RunConfig:
+    contents = {"corpus.jsonl": CORPUS, "queries.jsonl": QUERIES, "qrels.tsv": QRELS, **files}
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    judged = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
+    settings = {
+        "output": str(folder / "runs"),
+        "data": {
+            "corpus": {"path": "corpus.jsonl"},
+            "train": {"queries": "queries.jsonl"},
+            "dev": judged,
+            "test": [{"name": "own", **judged, "corpus": {"path": "corpus.jsonl"}}],
+        },
+        "encoder": {"model": "./encoder"},
+        "annotate": {"engine": {"model": "./llm"}},
+        "train": {"loss": {"temperature": 0.05}},
+    }
+    return build_config(RunConfig, settings, base=folder)
+
+
+def test_every_split_is_stored_with_its_corpus(tmp_path):
+    directory = ingest(configure(tmp_path)).directory
+
+    assert [passage.passage_id for passage in read_passages(directory)] == ["p1", "p2"]
+    assert collection_names(directory) == ["own"]
+    assert (read_split(directory, "dev").corpus, read_split(directory, "own").corpus) == ("corpus", "own")
+    assert read_split(directory, "dev").qrels == {"q1": {"p1": 1}}
+    assert read_split(directory, "train").qrels == {}
+
+
+def test_bad_rows_of_all_files_are_counted_and_kept_in_quarantine(tmp_path, capsys):
+    bad_corpus = CORPUS + '{"_id": "p1", "text": "again"}\n{"_id": "p3", "text": ""}\n'
+    bad_qrels = QRELS + "q1\tnowhere\t1\nq9\tp1\t1\nq2\tp2\tmuch\n"
+
+    result = ingest(configure(tmp_path, **{"corpus.jsonl": bad_corpus, "qrels.tsv": bad_qrels}))
+
+    # dev and the test collection read the same qrels, the run and the test collection the same corpus
+    assert result.summary["quarantined"] == {
+        "duplicate_id": 2,
+        "empty_text": 2,
+        "unknown_passage": 2,
+        "unknown_query": 2,
+        "bad_relevance": 2,
+    }
+    rows = [json.loads(line) for line in (result.directory / "quarantine.jsonl").read_text().splitlines()]
+    assert len(rows) == sum(result.summary["quarantined"].values())
+    assert "unknown_passage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
+@pytest.mark.parametrize("text", ["", "nonsense\n"])
+def test_a_file_without_a_usable_row_is_an_error_that_names_it(tmp_path, name, text):
+    with pytest.raises(DataError, match=name):
+        ingest(configure(tmp_path, **{name: text}))
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path):
+    config = configure(tmp_path)
+    (tmp_path / "qrels.tsv").unlink()
+
+    with pytest.raises(DataError, match=r"qrels\.tsv"):
+        ingest(config)
+
+
+def test_a_changed_file_is_ingested_again(tmp_path):
+    first = ingest(configure(tmp_path))
+
+    second = ingest(configure(tmp_path, **{"queries.jsonl": QUERIES + '{"_id": "q3", "text": "who?"}\n'}))
+
+    assert not second.skipped
+    assert second.directory != first.directory

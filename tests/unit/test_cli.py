@@ -1,0 +1,91 @@
+"""The command line: help, exit codes, messages that name value, expectation and way out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VERBS = ["pool", "annotate", "label", "train", "index", "search", "evaluate", "serve", "run"]
+
+
+def winnow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "winnow.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def write_config(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+CONFIG = """
+data: {corpus: {path: corpus.jsonl}, train: {queries: queries.jsonl}}
+encoder: {model: ./encoder}
+annotate: {engine: {model: ./llm}}
+train: {loss: {temperature: 0.05}}
+"""
+
+
+def test_help_lists_the_verbs_in_the_order_of_the_pipeline(tmp_path):
+    done = winnow("--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    assert [word for word in listed if word in VERBS] == VERBS
+
+
+@pytest.mark.parametrize("verb", ["pool", "search", "serve", "run"])
+def test_every_verb_explains_config_and_set(tmp_path, verb):
+    done = winnow(verb, "--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+    assert "--set" in done.stdout
+
+
+def test_an_unknown_verb_is_a_usage_error(tmp_path):
+    assert winnow("harvest", cwd=tmp_path).returncode == 2
+
+
+def test_a_misspelt_setting_is_a_configuration_error_that_names_it(tmp_path):
+    path = write_config(tmp_path, CONFIG)
+
+    done = winnow("pool", "--config", str(path), "--set", "pool.dept=5", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "pool.dept" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_input_is_a_data_error_that_names_the_file(tmp_path):
+    path = write_config(tmp_path, CONFIG)
+
+    done = winnow("pool", "--config", str(path), cwd=tmp_path)
+
+    assert done.returncode == 3
+    assert "corpus.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_model_directory_is_a_configuration_error(tmp_path):
+    path = write_config(tmp_path, CONFIG)
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "p1", "text": "one"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "which?"}\n')
+
+    done = winnow("pool", "--config", str(path), cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "./encoder" in done.stderr or str(tmp_path / "encoder") in done.stderr
+
+
+def test_a_step_without_its_input_names_the_verb_to_run_first(tmp_path):
+    path = write_config(tmp_path, CONFIG.replace("./encoder", str(tmp_path)))
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "p1", "text": "one"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "which?"}\n')
+
+    done = winnow("label", "--config", str(path), "--set", "pool.sources=[bm25]", cwd=tmp_path)
+
+    assert done.returncode in (2, 3)
+    assert "winnow pool" in done.stderr or "llm" in done.stderr
