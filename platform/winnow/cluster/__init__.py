@@ -7,12 +7,20 @@ _SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Winnow shows its own progress bars, which know rows and failures.
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # What a worker prints reaches the driver already; Ray Train's patch shows it a second time.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Two harmless lines: once a second while workers start without a dashboard; at every stop of Serve.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "Ray Train Controller actor state|ServeController.graceful_shutdown",
     # An actor that asks for no GPU leaves the environment as it is.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# A Ray of our own listens on loopback only. Ray has one switch for that, made for other systems;
-# `_node_ip_address` is not enough, as Ray replaces 127.0.0.1 by the host's address.
-_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_OWN_RAY = {
+    # A Ray of our own listens on loopback only. Ray has one switch for that, made for other systems;
+    # `_node_ip_address` is not enough, as Ray replaces 127.0.0.1 by the host's address.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Its C++ core calls ordinary events errors on the console. What fails still raises in Python.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 
-for _name, _value in (_SWITCHES if os.environ.get("RAY_ADDRESS") else _SWITCHES | _LOOPBACK_ONLY).items():
+for _name, _value in (_SWITCHES if os.environ.get("RAY_ADDRESS") else _SWITCHES | _OWN_RAY).items():
     os.environ.setdefault(_name, _value)

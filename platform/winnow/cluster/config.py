@@ -1,6 +1,5 @@
 """How much of a cluster, or of this machine, a run may use. Nothing here changes a result."""
 
-
 from winnow.config import Config, speed_knob
 
 

@@ -23,8 +23,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     A cluster is joined when ``RAY_ADDRESS`` names one, as it does inside ``ray job submit``. A local Ray
     listens on loopback only, without a dashboard.
     """
-    # What Ray Data logs of each execution would drown the counts of the step.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    _quieten_ray()
     if ray.is_initialized():
         yield
     elif os.environ.get("RAY_ADDRESS"):
@@ -53,6 +52,14 @@ def _local_ray(config: ClusterConfig) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _quieten_ray() -> None:
+    # What Ray logs of each execution would drown the counts of the step.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # That its progress bars are off, and that it asks for a token, is as we want it.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 
 
 def preflight(what: str, bundle: Mapping[str, float], *, count: int = 1) -> None:

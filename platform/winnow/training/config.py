@@ -55,9 +55,9 @@ class TrainConfig(Config):
     gpus_per_worker: float = speed_knob(0, ge=0, le=1)
     """GPUs that each worker reserves."""
 
-    micro_batch_tokens: int = speed_knob(2048, ge=1)
-    """Most tokens that the encoder takes at once, padding included: some thousands on a CPU, more on a GPU.
-    A larger number means fewer calls and more padding."""
+    micro_batch_tokens: int = speed_knob(1024, ge=1)
+    """Most tokens that the encoder takes at once, padding included. More means fewer calls and more padding:
+    about a thousand on a CPU, tens of thousands on a GPU."""
 
     checkpoint_every_steps: int = speed_knob(50, ge=1)
     """Most steps that a fault can cost."""

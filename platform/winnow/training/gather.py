@@ -88,7 +88,7 @@ class _GatherRows(torch.autograd.Function):
         padded = rows_ND.new_zeros(widest, rows_ND.shape[1])
         padded[: len(rows_ND)] = rows_ND
         gathered = rows_ND.new_empty(widest * len(counts), rows_ND.shape[1])
-        dist.all_gather_into_tensor(gathered, padded)
+        dist.all_gather_single(gathered, padded)
         return torch.cat([gathered[rank * widest :][:count] for rank, count in enumerate(counts)])
 
     @staticmethod
