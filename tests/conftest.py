@@ -18,14 +18,14 @@ import winnow.cluster  # noqa: F401
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray of 4 CPUs, whatever the machine has: actors of the tests are small."""
+    """A local Ray of 3 CPUs, whatever the machine has: actors of the tests are small."""
     import ray
 
     scratch = tempfile.mkdtemp(prefix="winnow-")
     paths = [str(Path(__file__).parent)]
     ray.init(
         address="local",
-        num_cpus=4,
+        num_cpus=3,
         object_store_memory=300 * 2**20,
         include_dashboard=False,
         logging_level="warning",
@@ -35,3 +35,9 @@ def ray_cluster() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory) -> Path:
+    """Where the first test that needs the small language model converts it for all."""
+    return tmp_path_factory.mktemp("models")

@@ -7,14 +7,12 @@ import httpx
 import psutil
 import pytest
 import ray
-from ray import serve
 
 from winnow.api.config import ServeConfig
 from winnow.client import WinnowClient
 from winnow.cluster.serving import serving
 from winnow.corpora.store import write_passages
-from winnow.errors import ConfigError, DataError, IndexMismatchError
-from winnow.files import read_json, write_json
+from winnow.errors import ConfigError, IndexMismatchError
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.records import Passage
@@ -132,29 +130,3 @@ def test_a_damaged_version_is_refused_before_anything_is_started(retriever_versi
         pytest.fail("the endpoint serves a damaged version")
 
     assert serve_processes() == []
-
-
-def test_a_version_that_a_replica_refuses_is_reported_with_the_reason_and_stopped(retriever_version):
-    manifest = read_json(retriever_version / "manifest.json")
-    write_json(retriever_version / "manifest.json", {**manifest, "encoder_fingerprint": "another"})
-    port = free_port()
-
-    with (
-        pytest.raises(DataError, match=r"could not be served: .*encoder fingerprint: .* expected 'another'"),
-        serving(retriever_version, ServeConfig(port=port)),
-    ):
-        pytest.fail("the endpoint serves an index that another encoder filled")
-
-    assert serve_processes() == []
-    assert not is_open(port)
-
-
-def test_a_second_endpoint_on_the_same_ray_is_refused(retriever_version):
-    with (
-        serving(retriever_version, ServeConfig(port=free_port())),
-        pytest.raises(ConfigError, match="runs on this Ray already"),
-        serving(retriever_version, ServeConfig(port=free_port())),
-    ):
-        pytest.fail("a second endpoint started")
-
-    assert serve.status().proxies == {}

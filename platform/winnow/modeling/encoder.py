@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from winnow.config import fingerprint
@@ -26,6 +26,7 @@ from winnow.modeling.config import EncoderConfig, Pooling, Precision
 from winnow.modeling.contract import Contract, read_contract, transformer_directory, write_contract
 from winnow.modeling.protocol import Side
 from winnow.modeling.tokenizing import TextTokenizer
+from winnow.modeling.transformers_light import MODEL_MAPPING, AutoConfig, AutoModel
 from winnow.models import locate_model
 
 _DEFAULT_BATCH_TOKENS = EncoderConfig.model_fields["batch_tokens"].default

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from winnow.errors import ConfigError
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.contract import Contract, read_contract, transformer_directory
 from winnow.modeling.protocol import Side
+from winnow.modeling.transformers_light import AutoTokenizer
 
 
 class TextTokenizer:
