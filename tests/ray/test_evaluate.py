@@ -12,7 +12,7 @@ from winnow.errors import DataError
 from winnow.modeling.encoder import build_encoder
 from winnow.steps import annotate, index, label, pool, train
 from winnow.steps.config import RunConfig
-from winnow.steps.evaluate import evaluate
+from winnow.steps.evaluate import evaluate, print_report
 from winnow.steps.workspace import StepPlan, produce
 
 CORPUS = {
@@ -136,6 +136,7 @@ def test_a_skipped_evaluation_prints_the_same_tables(evaluated, capsys):
     config, _ = evaluated
 
     result = evaluate(config)
+    print_report(result)
 
     said = capsys.readouterr().out
     assert result.skipped
