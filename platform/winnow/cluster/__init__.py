@@ -9,8 +9,8 @@ _SWITCHES = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # What a worker prints reaches the driver already; Ray Train's patch shows it a second time.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # Two harmless lines: once a second while workers start without a dashboard; at every stop of Serve.
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "Ray Train Controller actor state|ServeController.graceful_shutdown",
+    # Harmless lines: once a second while workers start without a dashboard; at every stop of Serve; at every start.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "Ray Train Controller actor state|ServeController.graceful_shutdown|Set ray log level",
     # An actor that asks for no GPU leaves the environment as it is.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -111,6 +111,8 @@ def check_failures(statuses: Mapping[str, int], max_failures: int) -> None:
 def _stream(
     pools: Path, pending: frozenset[Key], build_judge: JudgeFactory, sink: EvidenceSink, actors: ActorPool
 ) -> ray.data.Dataset:
+    # It calls the memory of a loaded engine an issue.
+    ray.data.DataContext.get_current().issue_detectors_config.detectors = []
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (
         ray.data.read_parquet(str(pools.absolute()))
