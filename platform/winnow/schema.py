@@ -155,5 +155,5 @@ def check_schema(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
         raise DataError(f"{where} lacks the columns {missing}; it has {table.column_names}")
     try:
         return table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{where} does not fit its schema: {error}") from error

@@ -29,7 +29,10 @@ def requests(config: RunConfig) -> dict[str, dict[str, float]]:
 def test_the_cluster_file_validates_offline():
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(copy.deepcopy(CLUSTER)))
+    prepared = prepare_config(copy.deepcopy(CLUSTER))
+    validate_config(prepared)
+
+    assert prepared["available_node_types"].keys() == NODE_TYPES.keys()
 
 
 def test_the_head_takes_no_work_and_the_others_can_grow_and_shrink():
