@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
-Status = Literal["ok", "malformed", "truncated", "too_long", "empty_pool", "engine_error"]
+Status = Literal["ok", "malformed", "truncated", "too_long", "empty_pool", "no_answer", "engine_error"]
 """What became of a judged query. Only ``ok`` is a label; anything else is missing data."""
 
 
@@ -54,16 +54,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePool:
-    """The passages one query is judged on, in the order the judge sees them."""
+    """The passages one query is judged on, in the order the judge sees them. ``answers`` are human ones."""
 
     query_id: str
     query: str
     passages: tuple[Candidate, ...]
+    answers: tuple[str, ...] = ()
 
     @property
     def pool_id(self) -> str:
-        """Hash of the query and the passages in order; equal pools have equal ids."""
+        """Hash of the query, its answers and the passages in order; equal pools have equal ids."""
         digest = sha256(self.query.encode())
+        for answer in self.answers:
+            digest.update(f"\x1d{answer}".encode())
         for passage in self.passages:
             digest.update(f"\x1e{passage.passage_id}\x1f{passage.title}\x1f{passage.text}".encode())
         return digest.hexdigest()[:16]
@@ -95,6 +98,7 @@ class JudgeTrace:
     passage_id: str | None = None
     window: int | None = None
     reply: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,10 @@ class JudgedQuery:
     status: Status
     detail: str | None = None
     attempts: int = 1
+    """How often the most-asked round was asked; 2 after a stricter instruction."""
     pseudo_answer: str | None = None
+    passages_cut: int = 0
+    """Passages that were shortened before they were judged."""
     judgments: tuple[Judgment, ...] = ()
     traces: tuple[JudgeTrace, ...] = ()
 

@@ -3,7 +3,8 @@
 Parquet, string ids; the schema version and the producing step's fingerprint are in the file metadata.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ CANDIDATE_POOLS = pa.schema(
         _required("query", _text),
         _required("pool_id", _text),
         _required("passages", pa.list_(_candidate)),
+        ("answers", pa.list_(_text)),
     ]
 )
 JUDGED_QUERIES = pa.schema(
@@ -68,6 +70,7 @@ JUDGED_QUERIES = pa.schema(
         ("detail", _text),
         _required("attempts", pa.int32()),
         ("pseudo_answer", _text),
+        _required("passages_cut", pa.int32()),
     ]
 )
 JUDGMENTS = pa.schema(
@@ -91,6 +94,7 @@ JUDGE_TRACES = pa.schema(
         ("passage_id", _text),
         _required("prompt_sha", _text),
         ("reply", _text),
+        ("reasoning", _text),
         _required("finish_reason", _text),
         _required("prompt_tokens", pa.int64()),
         _required("cached_tokens", pa.int64()),
@@ -131,10 +135,21 @@ def to_table(rows: Iterable[Any], schema: pa.Schema) -> pa.Table:
 
 def write_dataset(path: Path, table: pa.Table, *, fingerprint: str = "") -> Path:
     """``path``, written whole or not at all."""
-    metadata = {"winnow_schema_version": SCHEMA_VERSION, "winnow_fingerprint": fingerprint}
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(table.replace_schema_metadata(_metadata(fingerprint)), temporary)
     return path
+
+
+@contextmanager
+def writing_dataset(path: Path, schema: pa.Schema, *, fingerprint: str = "") -> Iterator[Callable[[pa.Table], None]]:
+    """A function that appends a table to ``path`` as one row group; the file appears when the block ends well."""
+    described = schema.with_metadata(_metadata(fingerprint))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, described) as writer:
+        yield lambda table: writer.write_table(table.cast(described))
+
+
+def _metadata(fingerprint: str) -> dict[str, str]:
+    return {"winnow_schema_version": SCHEMA_VERSION, "winnow_fingerprint": fingerprint}
 
 
 def read_dataset(path: Path, schema: pa.Schema) -> pa.Table:
