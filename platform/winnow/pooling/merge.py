@@ -1,49 +1,89 @@
 """Unite ranked lists into one candidate pool."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
+from types import MappingProxyType
 
 from winnow.records import Candidate, CandidatePool, Finding, Passage, Query, ScoredPassage
 from winnow.seeding import derive_seed
 
+_NOBODY: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """What one source found for one query, best first, and how many passages it may bring into the pool."""
+
+    source: str
+    hits: Sequence[ScoredPassage]
+    max_passages: int | None = None
+
 
 def merge_ranked_lists(
     query: Query,
-    ranked_lists: Mapping[str, Sequence[ScoredPassage]],
+    ranked_lists: Sequence[RankedList],
     passages: Mapping[str, Passage],
     *,
     max_passages: int,
     seed: int,
+    human_labels: Mapping[str, int] = _NOBODY,
+    add_human_positives: bool = False,
 ) -> CandidatePool:
     """The pool of ``query``: ranks are read across the lists until it is full, then the order is shuffled.
 
-    Each candidate keeps where every list had it. The shuffle depends on the seed and the query id
-    alone, so position says nothing about rank and equal inputs give equal pools.
+    Each candidate keeps where every list had it, and its human relevance where there is one. A human
+    positive that is added takes the place of the last passage that is none. The shuffle depends on the seed
+    and the query id alone, so position says nothing about rank or label and equal inputs give equal pools.
     """
+    chosen = _best_first(ranked_lists, max_passages)
+    if add_human_positives:
+        chosen = _with_positives(chosen, human_positives(human_labels), max_passages)
     findings = _findings(ranked_lists)
-    chosen = list(_best_first(ranked_lists))[:max_passages]
-    candidates = [_candidate(passages[passage_id], findings[passage_id]) for passage_id in chosen]
+    candidates = [_candidate(passages[name], findings.get(name, ()), human_labels.get(name)) for name in chosen]
     random.Random(derive_seed(seed, "pool", query.query_id)).shuffle(candidates)
-    return CandidatePool(query.query_id, query.query, tuple(candidates))
+    return CandidatePool(query.query_id, query.query, tuple(candidates), query.answers)
 
 
-def _findings(ranked_lists: Mapping[str, Sequence[ScoredPassage]]) -> dict[str, list[Finding]]:
+def human_positives(human_labels: Mapping[str, int]) -> list[str]:
+    """The passages that people called relevant, the most relevant first, then by id."""
+    positives = [name for name, relevance in human_labels.items() if relevance > 0]
+    return sorted(positives, key=lambda name: (-human_labels[name], name))
+
+
+def _findings(ranked_lists: Sequence[RankedList]) -> dict[str, list[Finding]]:
     findings: dict[str, list[Finding]] = {}
-    for source, ranked in ranked_lists.items():
-        for rank, hit in enumerate(ranked, start=1):
-            findings.setdefault(hit.passage_id, []).append(Finding(source, rank, hit.score))
+    for ranked in ranked_lists:
+        for rank, hit in enumerate(ranked.hits, start=1):
+            findings.setdefault(hit.passage_id, []).append(Finding(ranked.source, rank, hit.score))
     return findings
 
 
-def _best_first(ranked_lists: Mapping[str, Sequence[ScoredPassage]]) -> Iterator[str]:
-    seen: set[str] = set()
-    for same_rank in zip_longest(*ranked_lists.values()):
-        for hit in same_rank:
-            if hit is not None and hit.passage_id not in seen:
-                seen.add(hit.passage_id)
-                yield hit.passage_id
+def _best_first(ranked_lists: Sequence[RankedList], max_passages: int) -> list[str]:
+    """Passage ids in the order in which the lists, read in turn, bring them in."""
+    chosen: dict[str, None] = {}
+    brought: Counter[str] = Counter()
+    for same_rank in zip_longest(*(ranked.hits for ranked in ranked_lists)):
+        for ranked, hit in zip(ranked_lists, same_rank, strict=True):
+            if len(chosen) == max_passages:
+                return list(chosen)
+            if hit is None or hit.passage_id in chosen or brought[ranked.source] == ranked.max_passages:
+                continue
+            chosen[hit.passage_id] = None
+            brought[ranked.source] += 1
+    return list(chosen)
 
 
-def _candidate(passage: Passage, found_by: Sequence[Finding]) -> Candidate:
-    return Candidate(passage.passage_id, passage.title, passage.text, tuple(found_by))
+def _with_positives(chosen: Sequence[str], positives: Sequence[str], max_passages: int) -> list[str]:
+    wanted = positives[:max_passages]
+    missing = [name for name in wanted if name not in chosen]
+    replaceable = [name for name in chosen if name not in wanted]
+    num_replaced = max(0, len(chosen) + len(missing) - max_passages)
+    replaced = set(replaceable[len(replaceable) - num_replaced :])
+    return [*(name for name in chosen if name not in replaced), *missing]
+
+
+def _candidate(passage: Passage, found_by: Sequence[Finding], human_label: int | None) -> Candidate:
+    return Candidate(passage.passage_id, passage.title, passage.text, tuple(found_by), human_label)

@@ -23,7 +23,7 @@ STEP_VERSION = "1"
 
 def plan(config: RunConfig) -> StepPlan:
     """What ``ingest`` would compute for ``config``."""
-    inputs = {name: _hash_input(path) for name, path in sorted(_input_files(config.data).items())}
+    inputs = {name: hash_input(path) for name, path in sorted(_input_files(config.data).items())}
     if _reads_docstrings(config.data):
         inputs["python"] = platform.python_version()
     return StepPlan("ingest", STEP_VERSION, config.output, config.data.science(), inputs)
@@ -158,7 +158,7 @@ def _reads_docstrings(data: DataConfig) -> bool:
     return any(corpus.format == "docstrings" for corpus in corpora)
 
 
-def _hash_input(path: Path) -> str:
+def hash_input(path: Path) -> str:
     try:
         stat = path.stat()
         return _hash_unchanged(path, stat.st_mtime_ns, stat.st_size)

@@ -1,100 +1,237 @@
 """Candidate pools: the passages that each training question will be judged on."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
+from winnow.corpora.reading import REASONS
 from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split, split_hash
-from winnow.files import hash_tree
+from winnow.corpora.trec_run import TrecRun, scan_run
+from winnow.errors import ConfigError
+from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
+from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.models import locate_model
-from winnow.pooling.config import Source
-from winnow.pooling.merge import merge_ranked_lists
+from winnow.pooling.config import DenseSourceConfig, SourceConfig, TrecRunSourceConfig
+from winnow.pooling.merge import RankedList, human_positives, merge_ranked_lists
+from winnow.pooling.report import NO_HUMAN_POSITIVES, plot_recall, render_counts, render_recall
+from winnow.pooling.statistics import PoolCounter, PoolStatistics, statistics_from_json, statistics_to_json
 from winnow.progress import progress
-from winnow.records import CandidatePool, Passage, Query, ScoredPassage
+from winnow.records import CandidatePool, Passage, Query, RejectedRow, ScoredPassage
 from winnow.retrieval.bm25 import BM25
 from winnow.retrieval.dense import search_embeddings
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.steps.config import RunConfig
-from winnow.steps.ingest import ingested
-from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, produce
+from winnow.steps.ingest import hash_input, ingested
+from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 POOLS = "candidate_pools.parquet"
-Ranker = Callable[[Sequence[str]], list[list[ScoredPassage]]]
-_BLOCK = 64
-"""Queries whose ranked lists are held at a time."""
+STATISTICS = "pool_stats.json"
+PLOT = "recall.png"
+QUARANTINE = "quarantine.jsonl"
+Ranker = Callable[[Sequence[Query]], list[list[ScoredPassage]]]
+Reject = Callable[[RejectedRow], None]
+_BLOCK = 256
+"""Queries whose ranked lists are held at a time, and pools in a row group."""
 
 
 def plan(config: RunConfig) -> StepPlan:
-    """What ``pool`` would compute for ``config``."""
+    """What ``pool`` would compute for ``config``. Raises ``ConfigError`` if human positives are wanted and unknown."""
+    if config.pool.add_human_positives and config.data.train.qrels is None:
+        raise ConfigError("pool.add_human_positives is true, but `data.train.qrels` names no file; name one or drop it")
     texts = ingested(config).directory
     # Not the whole of what was ingested: other dev or test questions change no pool.
-    inputs = {"corpus": corpus_hash(texts), "queries": split_hash(texts, "train")}
+    inputs = {
+        "corpus": corpus_hash(texts),
+        "queries": split_hash(texts, "train"),
+        "qrels": hash_file(texts / "splits" / "train" / "qrels.parquet")[:16],
+    }
     settings: dict[str, Any] = {"pool": config.pool.science(), "seed": config.seed}
-    if "dense" in config.pool.sources:
-        inputs["encoder"] = fingerprint(hash_tree(locate_model(config.encoder.model)))
-        settings["encoder"] = config.encoder.science()
+    for source in config.pool.sources:
+        if source.kind == "dense":
+            encoder = _encoder(source, config)
+            inputs[f"encoder of {source.name}"] = fingerprint(hash_tree(locate_model(encoder.model)))
+            settings[f"encoder of {source.name}"] = encoder.science()
+        elif source.kind == "trec_run":
+            inputs[f"run of {source.name}"] = hash_input(source.path)
     return StepPlan("pool", STEP_VERSION, config.output, settings, inputs)
 
 
 def pool(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
-    """The candidate pools of the training questions, in ``candidate_pools.parquet``."""
+    """The candidate pools of the training questions, in ``candidate_pools.parquet``, and what they hold."""
     return produce(plan(config), partial(_build, config), options)
+
+
+def show_stats(config: RunConfig) -> None:
+    """Print what the pools of ``config`` hold, and where the picture of it is. Raises ``DataError`` without pools."""
+    directory = find(plan(config)).directory
+    statistics = statistics_from_json(read_json(directory / STATISTICS))
+    console = Console(soft_wrap=True, highlight=False)
+    for line in render_counts(statistics):
+        console.print(f"- {line}", markup=False)
+    if not statistics.num_judged:
+        console.print(f"- {NO_HUMAN_POSITIVES}", markup=False)
+        return
+    console.print(render_recall(statistics))
+    console.print(f"picture: {directory / PLOT}", markup=False)
 
 
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     texts = ingested(config)
     split = read_split(texts.directory, "train")
     passages = read_passages(texts.directory, split.corpus)
-    rankers = {source: _ranker(source, config, texts.directory, passages) for source in config.pool.sources}
-    by_id = {passage.passage_id: passage for passage in passages}
-    pools: list[CandidatePool] = []
-    with progress(len(split.queries), label="pool", unit="questions") as done:
+    sources = _Sources(config, texts.directory, passages)
+    quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
+    pools = _Pools(config, split, {passage.passage_id: passage for passage in passages}, sources.rankers())
+    with (
+        progress(len(split.queries), label="pool", unit="questions") as done,
+        schema.writing_dataset(
+            context.directory / POOLS, schema.CANDIDATE_POOLS, fingerprint=context.fingerprint
+        ) as append,
+    ):
         for start in range(0, len(split.queries), _BLOCK):
-            queries = split.queries[start : start + _BLOCK]
-            pools += _pools(config, queries, rankers, by_id)
-            done.advance(len(queries))
-    table = schema.to_table(map(_row, pools), schema.CANDIDATE_POOLS)
-    schema.write_dataset(context.directory / POOLS, table, fingerprint=context.fingerprint)
+            block = pools.build(split.queries[start : start + _BLOCK])
+            append(schema.to_table(map(_row, block), schema.CANDIDATE_POOLS))
+            done.advance(len(block))
     _log_inputs(config, context, texts, split)
-    return _report(pools)
+    _publish(pools.statistics(), context)
+    return _report(pools.statistics(), quarantined)
 
 
-def _ranker(source: Source, config: RunConfig, texts: Path, passages: Sequence[Passage]) -> Ranker:
-    """A ranked list of ``pool.depth`` passages per query, from one source."""
-    depth = config.pool.depth
-    if source == "bm25":
-        lexical = BM25.build(passages)
-        return lambda queries: lexical.search(queries, depth)
-    with ray_session(config.cluster):
-        path = embed_corpus(config.encoder, passages_path(texts), output=config.output, cluster=config.cluster)
-    passage_ids, passages_PD = read_embeddings(path)
-    encoder = build_encoder(config.encoder)
-    return lambda queries: search_embeddings(encoder.encode(queries, side="query"), passage_ids, passages_PD, k=depth)
+class _Sources:
+    """The ranked lists of ``pool.sources``. Each source is loaded once and then asked block by block."""
+
+    def __init__(self, config: RunConfig, texts: Path, passages: Sequence[Passage]) -> None:
+        self._config = config
+        self._texts = texts
+        self._passages = passages
+        self._runs: dict[str, TrecRun] = {}
+
+    def scan_runs(self, split: Split, quarantine: Path) -> dict[str, int]:
+        """Check every run file; bad lines go to ``quarantine``. Returns how many there were, by reason."""
+        runs = [source for source in self._config.pool.sources if source.kind == "trec_run"]
+        if not runs:
+            return {}
+        query_ids = {query.query_id for query in split.queries}
+        passage_ids = {passage.passage_id for passage in self._passages}
+        reasons: Counter[str] = Counter()
+        with _quarantining(quarantine, reasons) as reject:
+            for source in runs:
+                print(f"pool: {source.name}: checking {source.path}", flush=True)
+                run = scan_run(source.path, query_ids=query_ids, passage_ids=passage_ids, reject=reject)
+                self._runs[source.name] = run
+                _report_run(source, run, len(query_ids))
+        for reason, count in sorted(reasons.items()):
+            print(f"pool: quarantined {count:,} lines of runs: {reason} ({REASONS[reason]})")
+        if reasons:
+            print(f"pool: the lines, with their numbers, are published with this step as {quarantine.name}", flush=True)
+        return dict(sorted(reasons.items()))
+
+    def rankers(self) -> dict[str, Ranker]:
+        """By source, a function from queries to their ranked lists."""
+        return {source.name: self._ranker(source) for source in self._config.pool.sources}
+
+    def _ranker(self, source: SourceConfig) -> Ranker:
+        depth = source.depth
+        if source.kind == "bm25":
+            lexical = BM25.build(self._passages)
+            return lambda queries: lexical.search([query.query for query in queries], depth)
+        if source.kind == "dense":
+            return self._dense(_encoder(source, self._config), depth)
+        run = self._runs[source.name]
+        return lambda queries: run.search([query.query_id for query in queries], depth)
+
+    def _dense(self, encoder_config: EncoderConfig, depth: int) -> Ranker:
+        config = self._config
+        with ray_session(config.cluster):
+            path = embed_corpus(
+                encoder_config, passages_path(self._texts), output=config.output, cluster=config.cluster
+            )
+        passage_ids, passages_PD = read_embeddings(path)
+        encoder = build_encoder(encoder_config)
+
+        def search(queries: Sequence[Query]) -> list[list[ScoredPassage]]:
+            queries_QD = encoder.encode([query.query for query in queries], side="query")
+            return search_embeddings(queries_QD, passage_ids, passages_PD, k=depth)
+
+        return search
 
 
-def _pools(
-    config: RunConfig, queries: Sequence[Query], rankers: Mapping[str, Ranker], passages: Mapping[str, Passage]
-) -> list[CandidatePool]:
-    ranked = {source: rank([query.query for query in queries]) for source, rank in rankers.items()}
-    return [
-        merge_ranked_lists(
+class _Pools:
+    """Builds pools and counts what they hold; keeps none of them."""
+
+    def __init__(
+        self, config: RunConfig, split: Split, passages: Mapping[str, Passage], rankers: Mapping[str, Ranker]
+    ) -> None:
+        self._config = config
+        self._qrels = split.qrels
+        self._passages = passages
+        self._rankers = rankers
+        self._counter = PoolCounter({source.name: source.depth for source in config.pool.sources})
+
+    def build(self, queries: Sequence[Query]) -> list[CandidatePool]:
+        """One pool per query, in order."""
+        found = {source: rank(queries) for source, rank in self._rankers.items()}
+        return [
+            self._pool(query, {source: lists[number] for source, lists in found.items()})
+            for number, query in enumerate(queries)
+        ]
+
+    def statistics(self) -> PoolStatistics:
+        """What all pools built so far hold."""
+        return self._counter.result()
+
+    def _pool(self, query: Query, found: Mapping[str, Sequence[ScoredPassage]]) -> CandidatePool:
+        settings = self._config.pool
+        lists = [RankedList(source.name, found[source.name], source.max_passages) for source in settings.sources]
+        human_labels = self._qrels.get(query.query_id, {})
+        merged = merge_ranked_lists(
             query,
-            {source: lists[number] for source, lists in ranked.items()},
-            passages,
-            max_passages=config.pool.max_passages,
-            seed=config.seed,
+            lists,
+            self._passages,
+            max_passages=settings.max_passages,
+            seed=self._config.seed,
+            human_labels=human_labels,
+            add_human_positives=settings.add_human_positives,
         )
-        for number, query in enumerate(queries)
-    ]
+        self._counter.count(merged, lists, set(human_positives(human_labels)))
+        return merged
+
+
+def _encoder(source: DenseSourceConfig, config: RunConfig) -> EncoderConfig:
+    return source.encoder or config.encoder
+
+
+@contextmanager
+def _quarantining(path: Path, reasons: Counter[str]) -> Iterator[Reject]:
+    """A function that writes a rejected row to ``path`` at once and counts its reason."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+
+        def reject(row: RejectedRow) -> None:
+            reasons[row.reason] += 1
+            file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+
+        yield reject
+
+
+def _report_run(source: TrecRunSourceConfig, run: TrecRun, num_questions: int) -> None:
+    print(
+        f"pool: {source.name}: {run.num_rows:,} usable lines in {source.path.name}, "
+        f"lists for {run.num_queries:,} of {num_questions:,} questions",
+        flush=True,
+    )
 
 
 def _row(pool: CandidatePool) -> dict[str, Any]:
@@ -112,26 +249,27 @@ def _log_inputs(config: RunConfig, context: StepContext, texts: StepResult, spli
     context.journal.params({f"pool.{name}": value for name, value in config.pool.science().items()})
 
 
-def _report(pools: Sequence[CandidatePool]) -> dict[str, Any]:
-    sizes = [len(pool.passages) for pool in pools]
-    found_by = Counter(
-        "+".join(finding.source for finding in passage.found_by) for pool in pools for passage in pool.passages
-    )
-    empty = [pool.query_id for pool in pools if not pool.passages]
-    print(
-        f"pool: {len(pools):,} questions, {sum(sizes):,} candidates ({sum(sizes) / len(sizes):.1f} per question); "
-        + ", ".join(f"{count:,} found by {source}" for source, count in sorted(found_by.items())),
-        flush=True,
-    )
-    if empty:
-        print(
-            f"pool: {len(empty):,} questions have no candidate, such as {empty[0]!r}; they are kept with an empty pool "
-            f"and will be labelled `empty_pool`. A dense source finds something for every question",
-            flush=True,
-        )
+def _publish(statistics: PoolStatistics, context: StepContext) -> None:
+    write_json(context.directory / STATISTICS, statistics_to_json(statistics))
+    context.journal.artifact(STATISTICS)
+    curves = {**statistics.recall, "union": statistics.union_recall}
+    recall = {f"recall.{name}@{depth}": value for name, curve in curves.items() for depth, value in curve.items()}
+    if statistics.num_judged:
+        plot_recall(context.directory / PLOT, statistics)
+        context.journal.artifact(PLOT)
+        recall["recall.pool"] = statistics.pool_recall
+    counts = {"questions": statistics.num_pools, "candidates": statistics.num_candidates}
+    context.journal.metrics({f"pool.{name}": value for name, value in {**counts, **recall}.items()})
+
+
+def _report(statistics: PoolStatistics, quarantined: Mapping[str, int]) -> dict[str, Any]:
+    for line in render_counts(statistics):
+        print(f"pool: {line}", flush=True)
     return {
-        "questions": len(pools),
-        "candidates": sum(sizes),
-        "empty_pools": len(empty),
-        "found_by": dict(sorted(found_by.items())),
+        "questions": statistics.num_pools,
+        "candidates": statistics.num_candidates,
+        "empty_pools": statistics.num_empty_pools,
+        "found_by": statistics.found_by,
+        "human_positives": statistics.human_positives,
+        "quarantined": quarantined,
     }

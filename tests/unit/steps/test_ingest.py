@@ -30,7 +30,7 @@ def configure(folder: Path, **files: str) -> RunConfig:
             "test": [{"name": "own", **judged, "corpus": {"path": "corpus.jsonl"}}],
         },
         "encoder": {"model": "./encoder"},
-        "annotate": {"engine": {"model": "./llm"}},
+        "annotate": {"engine": {"kind": "vllm", "model": "./llm"}},
         "train": {"loss": {"temperature": 0.05}},
     }
     return build_config(RunConfig, settings, base=folder)
