@@ -1,31 +1,84 @@
 """Settings of labelling. Changing them never asks the language model again."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from winnow.config import Config
 
+Evidence = Literal["useful", "relevant", "rank", "score"]
+"""What positives are taken from: a verdict (the first three) or the judge's score."""
+
+_ONLY_FOR: dict[str, set[Evidence]] = {
+    "top_percent": {"rank"},
+    "max_drop": {"score"},
+    "min_score": {"score"},
+    "calibration_queries": {"score"},
+    "negative_margin": {"score"},
+    "first_negative_rank": {"score"},
+    "leave_out_relevant": {"useful", "rank", "score"},
+}
+_POSITIVES_BY_SCORE = 3
+
 
 class LabelConfig(Config):
-    """From the scores of one query's pool to positives and hard negatives, by rank and margin.
+    """From the judge's evidence on one query's pool to positives and hard negatives.
 
-    Scores of different queries cannot be compared (zero is no threshold for query gain), so all
-    margins are within a query.
+    Margins are within a query: scores of different queries cannot be compared (zero is no threshold for
+    query gain). Passages that people called relevant are never hard negatives.
     """
 
-    max_positives: int = Field(default=3, ge=1)
-    """Most positives of a query: its best-scored passages."""
+    positives: Literal["auto", "useful", "relevant", "rank", "score"] = "auto"
+    """What makes a positive. ``useful``, ``relevant``: the judge marked it so. ``rank``: the top of its utility
+    ranking. ``score``: the best scores. ``auto``: the ranking if there is one, else the marks of use, else scores."""
+
+    max_positives: int | None = Field(default=None, ge=1)
+    """Most positives of a query, its best first. By default all that a verdict names, and 3 where there are only
+    scores, which name none."""
+
+    top_percent: float = Field(default=10.0, gt=0, le=100)
+    """``rank`` only: this share of the ranked passages is positive, rounded down, at least one."""
 
     max_drop: float = Field(default=0.2, ge=0)
-    """A positive scores at most this much below the best passage of its query."""
+    """``score`` only: a positive scores at most this much below the best passage of its query."""
 
-    min_score: float | None = None
-    """A positive scores at least this, where the judge's scores have a meaning across queries."""
+    min_score: float | Literal["calibrated"] | None = None
+    """``score`` only: a positive scores at least this, where the judge's scores have a meaning across queries.
+    ``calibrated``: the threshold with the best F1 against the human positives in the pools."""
+
+    calibration_queries: int = Field(default=100, ge=1)
+    """``min_score: calibrated`` only: most queries to choose the threshold on; drawn among those whose pools hold a
+    human positive."""
 
     negative_margin: float = Field(default=0.3, ge=0)
-    """A hard negative scores at least this much below the worst positive; what lies between is left out."""
+    """``score`` only: a hard negative scores at least this much below the worst positive; what lies between is left
+    out."""
 
     first_negative_rank: int = Field(default=2, ge=2)
-    """Hard negatives are taken from this rank on, the best passage having rank 1."""
+    """``score`` only: hard negatives are taken from this rank on, the best-scored passage having rank 1."""
+
+    leave_out_relevant: bool = False
+    """No hard negatives among passages that the judge called relevant."""
 
     max_negatives: int = Field(default=16, ge=0)
-    """Most hard negatives of a query, hardest first."""
+    """Most hard negatives of a query, hardest first: the best-scored ones; after a verdict the relevant ones first,
+    then by the best rank in a list."""
+
+    def most_positives(self, evidence: Evidence) -> int | None:
+        """``max_positives``, or what stands for it with ``evidence``; ``None`` is no limit."""
+        if self.max_positives is None and evidence == "score":
+            return _POSITIVES_BY_SCORE
+        return self.max_positives
+
+    def without_effect(self, evidence: Evidence) -> list[str]:
+        """The settings that were given and change nothing with ``evidence``."""
+        return sorted(name for name in self.model_fields_set if evidence not in _ONLY_FOR.get(name, {evidence}))
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> Self:
+        idle = [] if self.positives == "auto" else self.without_effect(self.positives)
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect with positives: {self.positives}; remove it")
+        if "calibration_queries" in self.model_fields_set and self.min_score != "calibrated":
+            raise ValueError("calibration_queries has no effect without min_score: calibrated; remove it")
+        return self

@@ -1,0 +1,58 @@
+"""Candidate pools as labelling needs them: who is in them, not what they say."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+POOL_COLUMNS = [
+    "query_id",
+    "query",
+    "passages.list.element.passage_id",
+    "passages.list.element.found_by",
+    "passages.list.element.human_label",
+]
+"""What ``pooled_queries`` reads of ``candidate_pools``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PooledPassage:
+    """What was known of a passage before it was judged."""
+
+    best_rank: int | None = None
+    """In the list that had it highest; ``None`` if only people found it."""
+    human_label: int | None = None
+
+    @property
+    def is_human_positive(self) -> bool:
+        return self.human_label is not None and self.human_label > 0
+
+
+UNKNOWN = PooledPassage()
+
+
+@dataclass(frozen=True, slots=True)
+class PooledQuery:
+    """A query with the passages of its pool, by id."""
+
+    query_id: str
+    query: str
+    passages: Mapping[str, PooledPassage]
+
+    @property
+    def human_positives(self) -> frozenset[str]:
+        """The passages of the pool that people called relevant."""
+        return frozenset(name for name, passage in self.passages.items() if passage.is_human_positive)
+
+
+def pooled_queries(batches: Iterable[pa.RecordBatch]) -> Iterator[PooledQuery]:
+    """The rows of ``batches``, which hold ``POOL_COLUMNS``, one at a time."""
+    for batch in batches:
+        for row in batch.to_pylist():
+            passages = {passage["passage_id"]: _passage(passage) for passage in row["passages"]}
+            yield PooledQuery(row["query_id"], row["query"], passages)
+
+
+def _passage(row: Mapping[str, Any]) -> PooledPassage:
+    return PooledPassage(min((found["rank"] for found in row["found_by"]), default=None), row["human_label"])
