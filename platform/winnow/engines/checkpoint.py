@@ -15,26 +15,28 @@ from pathlib import Path
 from filelock import FileLock
 
 from winnow.config import fingerprint
-from winnow.engines.config import EngineConfig
+from winnow.engines.config import TransformersConfig, VllmConfig
 from winnow.errors import ConfigError
 from winnow.files import hash_file, hash_tree
 from winnow.models import locate_model
 
+LocalConfig = VllmConfig | TransformersConfig
 
-def model_id(config: EngineConfig) -> str:
+
+def checkpoint_id(config: LocalConfig) -> str:
     """Name and content hash of the model, wherever it lies. Raises ``ConfigError`` if it is not there."""
     source = locate_model(config.model)
     return f"{source.stem if source.is_file() else source.name}-{_content_hash(source)[:8]}"
 
 
-def checkpoint_directory(config: EngineConfig, cache: Path) -> Path:
+def checkpoint_directory(config: LocalConfig, cache: Path) -> Path:
     """Where the engine finds its model: its own directory, or the converted one under ``cache``."""
     source = locate_model(config.model)
     if source.is_dir():
         return _checked(source)
     if source.suffix != ".gguf":
         raise ConfigError(f"model {config.model!r} is a {source.suffix!r} file; expected a directory or a .gguf file")
-    converted = cache / model_id(config)
+    converted = cache / checkpoint_id(config)
     if not converted.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{converted.name}.lock"):

@@ -1,8 +1,59 @@
-"""What a judge asks of an engine. Implementations: ``vllm_engine.py``; tests use a scripted one."""
+"""What a judge asks of an engine. Implementations are the other files of this room; tests use a scripted one.
+
+An engine answers many requests at a time, each a coroutine: whoever wants it kept full hands it many.
+A request that fails says so in its answer (``error``); only an engine that can answer nothing any more raises.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+from winnow.errors import WinnowError
+
+
+class EngineDeadError(WinnowError):
+    """The engine can answer nothing any more: its process has to start anew. A judge lets it through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What comes after ``messages``? Greedy at temperature 0, else drawn with ``seed``.
+
+    ``pattern`` is a regular expression that the whole reply has to match, where the engine can see to it.
+    """
+
+    messages: tuple[Message, ...]
+    max_output_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model said, and what it cost.
+
+    ``finish_reason`` is ``stop``, ``length`` (cut at ``max_output_tokens``), ``too_long`` (the prompt does not
+    fit) or ``error``. ``reasoning`` is set where the engine splits it off itself. ``seconds`` is this request's
+    share of the time the engine was at work, so the sum over requests is that time.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length", "too_long", "error"]
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    seconds: float
+    reasoning: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +69,7 @@ class Likelihood:
     """Mean natural log probability per token of the continuation, with what it cost to find out.
 
     ``error`` is set, and ``mean_logprob`` is NaN, where the engine could not answer this request;
-    ``finish_reason`` is then ``too_long`` or ``error`` (else ``scored``).
+    ``finish_reason`` is then ``too_long`` or ``error`` (else ``scored``). ``seconds`` as in ``Reply``.
     """
 
     mean_logprob: float
@@ -27,22 +78,32 @@ class Likelihood:
     cached_tokens: int
     output_tokens: int
     seconds: float
-    finish_reason: str = "scored"
+    finish_reason: Literal["scored", "too_long", "error"] = "scored"
     error: str | None = None
 
 
 class Engine(Protocol):
-    """A loaded language model. One engine lives in one process."""
+    """A loaded language model, or the way to one. Used from one event loop."""
 
     @property
     def model_id(self) -> str:
         """Name and content hash of the model; part of every judge's identity."""
 
-    def likelihood(self, requests: Sequence[LikelihoodRequest]) -> list[Likelihood]:
-        """One answer per request, in order. A request that fails carries its error; the others go on."""
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a prompt and its reply together."""
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """The model's next turn."""
+
+    async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
+        """How likely the continuation is."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of ``messages`` as the model gets them, up to where its reply starts."""
 
     def close(self) -> None:
         """Free the model and end every process the engine started."""

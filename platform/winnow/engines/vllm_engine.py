@@ -1,4 +1,4 @@
-"""vLLM inside this process.
+"""vLLM inside this process, kept full.
 
 In-process, so nothing can outlive the process that holds it. The process must not have loaded numba
 (BM25 libraries bring it): without triton, vLLM's CPU build scans all loaded modules and fails on llvmlite.
@@ -7,104 +7,155 @@ In-process, so nothing can outlive the process that holds it. The process must n
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from winnow.engines.checkpoint import checkpoint_directory, model_id
-from winnow.engines.config import EngineConfig, engine_environment
-from winnow.engines.protocol import Likelihood, LikelihoodRequest
+from winnow.engines.answers import failed_likelihood, failed_reply
+from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
+from winnow.engines.config import VllmConfig, engine_environment
+from winnow.engines.prompts import PromptTokenizer, ScoredPrompt
+from winnow.engines.protocol import ChatRequest, EngineDeadError, Likelihood, LikelihoodRequest, Message, Reply
+from winnow.engines.stepping import SteppingThread
 from winnow.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    token_ids: list[int]
-    num_context_tokens: int
-
-    @property
-    def num_continuation_tokens(self) -> int:
-        return len(self.token_ids) - self.num_context_tokens
 
 
 class VllmEngine:
     """A causal language model in vLLM. Loading takes 5-15 s for a small model."""
 
-    def __init__(self, config: EngineConfig, cache: Path) -> None:
+    def __init__(self, config: VllmConfig, cache: Path) -> None:
         if not config.gpus and "llvmlite" in sys.modules:
             raise ConfigError(
                 "numba is loaded here, so vLLM cannot start on a CPU; give the engine a process of its own"
             )
         for name, value in engine_environment(config).items():
             os.environ.setdefault(name, value)
-        self._llm: Any = _load(config, checkpoint_directory(config, cache))
-        self._tokenizer = self._llm.get_tokenizer()
-        self._max_tokens = config.max_tokens
-        self.model_id = model_id(config)
+        self.model_id = checkpoint_id(config)
+        self.max_tokens = config.max_tokens
+        directory = checkpoint_directory(config, cache)
+        self._thread = SteppingThread(lambda: _VllmSteps(config, directory))
+        # One of our own: vLLM's thread uses its tokenizer at the same time.
+        self._tokenizer = PromptTokenizer.load(directory, config.max_tokens)
 
-    def likelihood(self, requests: Sequence[LikelihoodRequest]) -> list[Likelihood]:
-        """One answer per request, in order. The continuation is tokenised apart, so the boundary is exact."""
-        prompts = self._tokenise(requests)
-        # vLLM samples one token after the prompt, which needs a place too.
-        fitting = [position for position, prompt in enumerate(prompts) if len(prompt.token_ids) < self._max_tokens]
-        started = time.monotonic()
-        outputs = self._score([prompts[position] for position in fitting])
-        seconds = time.monotonic() - started
-        answers = [_too_long(prompt, self._max_tokens) for prompt in prompts]
-        num_tokens = sum(len(prompts[position].token_ids) for position in fitting)
-        for position, output in zip(fitting, outputs, strict=True):
-            prompt = prompts[position]
-            answers[position] = _likelihood(prompt, output, seconds * len(prompt.token_ids) / num_tokens)
-        return answers
+    async def chat(self, request: ChatRequest) -> Reply:
+        """The model's next turn, after its own chat template. ``pattern`` is obeyed."""
+        try:
+            token_ids = self._tokenizer.chat_prompt(request.messages, reply_tokens=request.max_output_tokens)
+            output, seconds = await self._thread.answer((token_ids, _chat_params(request)))
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            return failed_reply(error)
+        return _reply(output, seconds)
+
+    async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
+        """How likely the continuation is. vLLM computes all of the prompt for it, whatever its cache holds."""
+        try:
+            prompt = self._tokenizer.likelihood_prompt(request)
+            output, seconds = await self._thread.answer((prompt.token_ids, _likelihood_params()))
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            return failed_likelihood(error)
+        return _likelihood(prompt, output, seconds)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
-        return [len(token_ids) for token_ids in self._encode(texts, add_special_tokens=False)]
+        return self._tokenizer.count_tokens(texts)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of ``messages`` in the model's chat template."""
+        return self._tokenizer.count_prompt_tokens(messages)
 
     def close(self) -> None:
-        """Shut the engine down. The object cannot be used afterwards."""
-        self._llm.llm_engine.engine_core.shutdown()
-        del self._llm
-
-    def _tokenise(self, requests: Sequence[LikelihoodRequest]) -> list[_Prompt]:
-        contexts = self._encode([request.context for request in requests], add_special_tokens=True)
-        continuations = self._encode([request.continuation for request in requests], add_special_tokens=False)
-        return [_Prompt(context + rest, len(context)) for context, rest in zip(contexts, continuations, strict=True)]
-
-    def _encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[int]]:
-        return self._tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids if texts else []
-
-    def _score(self, prompts: Sequence[_Prompt]) -> list[Any]:
-        from vllm import SamplingParams
-
-        inputs = [{"prompt_token_ids": prompt.token_ids} for prompt in prompts]
-        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
-        return self._llm.generate(inputs, params, use_tqdm=False) if inputs else []
+        """Shut vLLM down. Requests that wait, and later ones, raise ``EngineDeadError``."""
+        self._thread.close()
 
 
-def _load(config: EngineConfig, directory: Path) -> Any:
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # it warns where there is no triton
-    from vllm import LLM  # reads the environment that was set just now
+class _VllmSteps:
+    """vLLM's own step loop, as a ``Stepper`` of token ids with their sampling parameters."""
 
-    return LLM(
-        str(directory),
-        dtype=config.dtype,
-        max_model_len=config.max_tokens,
-        max_num_seqs=config.max_sequences,
-        max_num_batched_tokens=config.max_batched_tokens,
-        tensor_parallel_size=max(1, config.gpus),
-        gpu_memory_utilization=config.gpu_memory_share,
-        enforce_eager=not config.gpus,
-        enable_prefix_caching=False,  # scoring a prompt cannot use it
-        trust_remote_code=False,
-        use_tqdm_on_load=False,
-        disable_log_stats=True,
+    def __init__(self, config: VllmConfig, directory: Path) -> None:
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # it warns where there is no triton
+        from vllm import EngineArgs  # reads the environment that was set just now
+        from vllm.inputs.engine import tokens_input
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self._as_input = tokens_input
+        self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**_engine_arguments(config, directory)))
+
+    def add(self, key: int, request: tuple[list[int], Any]) -> None:
+        token_ids, params = request
+        try:
+            self._engine.add_request(str(key), self._as_input(token_ids), params)
+        except Exception:
+            self.drop(key)
+            raise
+
+    def step(self) -> list[tuple[int, Any]]:
+        return [(int(output.request_id), output) for output in self._engine.step() if output.finished]
+
+    def drop(self, key: int) -> None:
+        self._engine.abort_request([str(key)])
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+        del self._engine
+
+
+def _engine_arguments(config: VllmConfig, directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory),
+        "dtype": config.dtype,
+        "quantization": config.quantisation,
+        "max_model_len": config.max_tokens,
+        "max_num_seqs": config.max_sequences,
+        "max_num_batched_tokens": config.max_batched_tokens,
+        "tensor_parallel_size": max(1, config.gpus),
+        "gpu_memory_utilization": config.gpu_memory_share,
+        "enforce_eager": not config.gpus,
+        "enable_prefix_caching": True,
+        "trust_remote_code": False,
+        "use_tqdm_on_load": False,
+        "disable_log_stats": True,
+    }
+
+
+def _chat_params(request: ChatRequest) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    return SamplingParams(
+        max_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        seed=request.seed if request.temperature else None,
+        structured_outputs=StructuredOutputsParams(regex=request.pattern) if request.pattern else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
-def _likelihood(prompt: _Prompt, output: Any, seconds: float) -> Likelihood:
+def _likelihood_params() -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+    )
+
+
+def _reply(output: Any, seconds: float) -> Reply:
+    (completion,) = output.outputs
+    return Reply(
+        text=completion.text,
+        finish_reason="length" if completion.finish_reason == "length" else "stop",
+        prompt_tokens=len(output.prompt_token_ids),
+        cached_tokens=output.num_cached_tokens or 0,
+        output_tokens=len(completion.token_ids),
+        seconds=seconds,
+    )
+
+
+def _likelihood(prompt: ScoredPrompt, output: Any, seconds: float) -> Likelihood:
     scored = list(zip(prompt.token_ids, output.prompt_logprobs, strict=True))[prompt.num_context_tokens :]
     logprobs = [by_token[token].logprob for token, by_token in scored]
     return Likelihood(
@@ -114,17 +165,4 @@ def _likelihood(prompt: _Prompt, output: Any, seconds: float) -> Likelihood:
         cached_tokens=output.num_cached_tokens or 0,
         output_tokens=len(output.outputs[0].token_ids),
         seconds=seconds,
-    )
-
-
-def _too_long(prompt: _Prompt, max_tokens: int) -> Likelihood:
-    return Likelihood(
-        mean_logprob=float("nan"),
-        num_continuation_tokens=prompt.num_continuation_tokens,
-        prompt_tokens=0,  # none was computed
-        cached_tokens=0,
-        output_tokens=0,
-        seconds=0.0,
-        finish_reason="too_long",
-        error=f"the prompt has {len(prompt.token_ids)} tokens, expected fewer than {max_tokens} (engine.max_tokens)",
     )

@@ -8,12 +8,17 @@ from winnow.engines.protocol import Engine
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.identity import judge_id
 from winnow.judging.likelihood import LikelihoodJudge
+from winnow.judging.listwise import ListwiseJudge
+from winnow.judging.protocol import Judge
 
 EngineFactory = Callable[[EngineConfig, Path], Engine]
 """Loads an engine; models that had to be converted are kept in the directory."""
 
 
-def build_judge(config: AnnotateConfig, cache: Path, build_engine: EngineFactory) -> LikelihoodJudge:
+def build_judge(config: AnnotateConfig, cache: Path, build_engine: EngineFactory) -> Judge:
     """The judge of ``config``. Loads the model, so call it where it will be used."""
     engine = build_engine(config.engine, cache)
-    return LikelihoodJudge(engine, config.judge, judge_id=judge_id(config, model_id=engine.model_id))
+    name = judge_id(config, model_id=engine.model_id)
+    if config.judge.kind == "listwise":
+        return ListwiseJudge(engine, config.judge, judge_id=name)
+    return LikelihoodJudge(engine, config.judge, judge_id=name)

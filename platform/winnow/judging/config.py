@@ -1,8 +1,8 @@
-"""Settings of judging: the judge, its engine, and what the run may use."""
+"""Settings of judging: the judge, its engine, what it costs, and what the run may use."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, model_validator
 
 from winnow.config import Config, speed_knob
 from winnow.engines.config import EngineConfig
@@ -11,14 +11,90 @@ from winnow.engines.config import EngineConfig
 class LikelihoodJudgeConfig(Config):
     """Scores each passage by how much likelier it makes a text. Works with any causal model, however small."""
 
-    kind: Literal["query_gain"] = "query_gain"
-    """``query_gain``: ``log P(query | passage) - log P(query)``, mean per token. Nearer to relevance than utility."""
+    kind: Literal["query_gain", "answer_gain", "qa_gain"] = "query_gain"
+    """``query_gain``: ``log P(query | passage) - log P(query)``, mean per token; nearer to relevance than utility.
+    ``answer_gain``: ``log P(answer | query, passage) - log P(answer | query)``, the signal of REPLUG.
+    ``qa_gain``: query gain plus ``answer_weight`` times answer gain: how likely question and answer are together."""
 
-    template: str = "query_gain-v1"
-    """The prompt, by its name in ``winnow/judging/prompts``."""
+    answers: Literal["human", "pseudo"] = "human"
+    """Of answer and qa gain. ``human``: the queries' own answers, the best of them counts; a query without one gets
+    the status ``no_answer``. ``pseudo``: one that the model writes from the passages with the highest query gain."""
+
+    answer_weight: float = Field(default=0.5, gt=0)
+    """Of answer gain in ``qa_gain``."""
+
+    query_template: str = "query_gain-v1"
+    """The prompt of query gain, by its name in ``winnow/judging/prompts``."""
+
+    answer_template: str = "answer_gain-v1"
+    """The prompt of answer gain."""
+
+    pseudo_answer_template: str = "listwise-v1"
+    """Whose pseudo-answer round is asked, with ``answers: pseudo``."""
 
     max_passage_words: int = Field(default=300, ge=1)
     """Longer passages are cut here before they are judged, and counted."""
+
+
+class ListwiseJudgeConfig(Config):
+    """Shows the model all candidates at once: relevance selection, pseudo-answer, utility (arXiv 2504.05220)."""
+
+    kind: Literal["listwise"]
+    """Needs a model that follows instructions: 7B parameters or more."""
+
+    verdict: Literal["selection", "ranking"] = "selection"
+    """The last round. ``selection`` marks passages useful or not, ``ranking`` orders them; labels take its best."""
+
+    layout: Literal["conversation", "separate"] = "conversation"
+    """``conversation``: the rounds are turns of one chat, so passages are prefilled once. ``separate``: each round
+    has its own prompt, as published."""
+
+    template: str = "listwise-v1"
+    """The prompts, by their name in ``winnow/judging/prompts``."""
+
+    max_passage_words: int = Field(default=300, ge=1)
+    """Longer passages are cut here, and counted; also those that alone would not fit the model's context."""
+
+    window_overlap: int = Field(default=2, ge=0)
+    """Passages that neighbouring windows share, where a pool does not fit into one prompt."""
+
+    max_output_tokens: int = Field(default=256, ge=8)
+    """Longest reply of a round. A longer one is asked for again, shorter; then its query is ``truncated``."""
+
+    max_reasoning_tokens: int = Field(default=0, ge=0)
+    """Added to ``max_output_tokens`` for models that think before they answer."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy. Above it, replies are drawn with ``seed``."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of every draw; of no effect at temperature 0."""
+
+    structured: bool = True
+    """Let the engine allow nothing but a well-formed reply, where it can. The parser trusts nothing either way."""
+
+
+JudgeConfig = Annotated[LikelihoodJudgeConfig | ListwiseJudgeConfig, Discriminator("kind")]
+
+
+
+class PriceConfig(Config):
+    """What judging costs. Without a price the ledger has tokens and seconds only."""
+
+    currency: str = speed_knob("USD")
+    """Shown beside amounts."""
+
+    per_gpu_hour: float | None = speed_knob(None, ge=0)
+    """Of one GPU; for an engine without a GPU, of its machine."""
+
+    per_million_prompt_tokens: float | None = speed_knob(None, ge=0)
+    """Of a served model."""
+
+    per_million_cached_tokens: float | None = speed_knob(None, ge=0)
+    """Of prompt tokens that were found in the prefix cache; by default as other prompt tokens."""
+
+    per_million_output_tokens: float | None = speed_knob(None, ge=0)
+    """Of a served model."""
 
 
 class AnnotateConfig(Config):
@@ -27,20 +103,26 @@ class AnnotateConfig(Config):
     engine: EngineConfig
     """The language model."""
 
-    judge: LikelihoodJudgeConfig = LikelihoodJudgeConfig()
+    judge: JudgeConfig = LikelihoodJudgeConfig()
     """What it is asked."""
 
     actors: tuple[int, int] = speed_knob((1, 1))
     """Fewest and most engines at work."""
 
     queries_per_batch: int = speed_knob(8, ge=1)
-    """Queries an engine gets at once. This many per engine are judged again after a kill."""
+    """Queries that are stored together."""
+
+    batches_in_flight: int = speed_knob(2, ge=1)
+    """Batches that an engine works on at a time. What was in flight is judged again after a kill."""
 
     max_failed_share: float = speed_knob(0.05, ge=0, le=1)
     """The step stops with exit code 4 when a larger share of the queries failed. What was judged is kept."""
 
     retry_failed: bool = speed_knob(False)
     """Judge again what would fail the same way again. Engine errors are retried on every run without it."""
+
+    price: PriceConfig = PriceConfig()
+    """For the ledger's cost."""
 
     @model_validator(mode="after")
     def _actors_are_a_range(self) -> Self:

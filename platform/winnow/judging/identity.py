@@ -3,16 +3,24 @@
 import re
 
 from winnow.config import fingerprint
-from winnow.judging.config import AnnotateConfig
-from winnow.judging.templates import load_template
+from winnow.judging.config import AnnotateConfig, JudgeConfig
+from winnow.judging.templates import load_listwise_template, load_template
 
 
 def judge_id(config: AnnotateConfig, *, model_id: str) -> str:
-    """A readable name with a hash of all that can change a judgment: model, prompt, settings.
+    """A readable name with a hash of all that can change a judgment: model, prompts, settings.
 
     ``model_id`` names the model by its content, so where it lies does not matter.
     """
     settings = {**config.engine.science(), "model": model_id}
-    digest = fingerprint(settings, config.judge.science(), load_template(config.judge.template).digest)
-    readable = re.sub(r"[^\w.-]+", "-", f"{config.judge.template}-{model_id}")
+    digest = fingerprint(settings, config.judge.science(), _prompts(config.judge))
+    readable = re.sub(r"[^\w.-]+", "-", f"{config.judge.kind}-{model_id}")
     return f"{readable[:80]}-{digest[:12]}"
+
+
+def _prompts(judge: JudgeConfig) -> list[str]:
+    """What changes when a prompt of ``judge`` does."""
+    if judge.kind == "listwise":
+        return [load_listwise_template(judge.template).digest]
+    scoring = [load_template(judge.query_template).digest, load_template(judge.answer_template).digest]
+    return [*scoring, load_listwise_template(judge.pseudo_answer_template).digest]

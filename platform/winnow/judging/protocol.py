@@ -1,16 +1,23 @@
 """What the actor pool asks of a judge."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from winnow.records import CandidatePool, JudgedQuery
 
 
 class Judge(Protocol):
-    """Pools in, judged queries out. Equal pools and an equal engine give equal judgments."""
+    """A pool in, a judged query out. Equal pools and an equal engine give equal judgments."""
 
-    def judge(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
-        """One result per pool, in order. What fails becomes a status; nothing is raised for a row."""
+    @property
+    def judge_id(self) -> str:
+        """The name under which its evidence is kept."""
+
+    async def judge(self, pool: CandidatePool) -> JudgedQuery:
+        """What was found out about ``pool``. What fails becomes a status; only ``EngineDeadError`` is raised."""
+
+    def close(self) -> None:
+        """Free the engine."""
 
 
 JudgeFactory = Callable[[], Judge]

@@ -65,8 +65,10 @@ def _unfold(evidence: pa.Table, column: str, dataset: pa.Schema, *, order: Seque
 def pools_of(table: pa.Table) -> list[CandidatePool]:
     """The rows of a ``candidate_pools`` table as records."""
     return [
-        CandidatePool(row["query_id"], row["query"], tuple(map(_candidate, row["passages"])))
-        for row in table.select(["query_id", "query", "passages"]).to_pylist()
+        CandidatePool(
+            row["query_id"], row["query"], tuple(map(_candidate, row["passages"])), tuple(row["answers"] or ())
+        )
+        for row in table.select(["query_id", "query", "passages", "answers"]).to_pylist()
     ]
 
 

@@ -5,23 +5,23 @@ import pytest
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.identity import judge_id
 
-BASE = {"engine": {"model": "org/name"}}
+BASE = {"engine": {"kind": "vllm", "model": "org/name"}}
 
 
 def named(settings, model="name-1234"):
     return judge_id(AnnotateConfig.model_validate(settings), model_id=model)
 
 
-def test_the_name_says_prompt_and_model():
-    assert named(BASE).startswith("query_gain-v1-name-1234-")
+def test_the_name_says_kind_and_model():
+    assert named(BASE).startswith("query_gain-name-1234-")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"engine": {"model": "org/name", "dtype": "float32"}},
-        {"engine": {"model": "org/name", "max_tokens": 512}},
-        {**BASE, "judge": {"max_passage_words": 50}},
+        {"engine": {"kind": "vllm", "model": "org/name", "dtype": "float32"}},
+        {"engine": {"kind": "vllm", "model": "org/name", "max_tokens": 512}},
+        {**BASE, "judge": {"kind": "query_gain", "max_passage_words": 50}},
     ],
 )
 def test_what_can_change_a_judgment_changes_the_judge(change):
@@ -31,7 +31,7 @@ def test_what_can_change_a_judgment_changes_the_judge(change):
 @pytest.mark.parametrize(
     "change",
     [
-        {"engine": {"model": "org/name", "threads": 1}},
+        {"engine": {"kind": "vllm", "model": "org/name", "threads": 1}},
         {**BASE, "actors": [1, 4]},
         {**BASE, "queries_per_batch": 1},
         {**BASE, "retry_failed": True},
@@ -42,7 +42,7 @@ def test_what_changes_only_speed_does_not(change):
 
 
 def test_another_model_is_another_judge_and_its_place_on_disk_is_not():
-    elsewhere = {"engine": {"model": "/models/name"}}
+    elsewhere = {"engine": {"kind": "vllm", "model": "/models/name"}}
 
     assert named(BASE, model="name-5678") != named(BASE)
     assert named(elsewhere) == named(BASE)

@@ -1,21 +1,32 @@
 """The likelihood judge: scores, statuses, and rows that go wrong."""
 
+import asyncio
+
 import pytest
 from scripted import ScriptedEngine
 
+from winnow.engines.protocol import EngineDeadError
 from winnow.judging.config import LikelihoodJudgeConfig
-from winnow.judging.likelihood import LikelihoodJudge, cut_words, is_cut
+from winnow.judging.likelihood import LikelihoodJudge
 from winnow.records import Candidate, CandidatePool
 
 
-def pool(query_id, query, *texts):
+def pool(query_id, query, *texts, answers=()):
     passages = tuple(Candidate(f"{query_id}-p{i}", "", text, ()) for i, text in enumerate(texts))
-    return CandidatePool(query_id, query, passages)
+    return CandidatePool(query_id, query, passages, answers)
 
 
 def judge(*pools, script=None, **settings):
-    config = LikelihoodJudgeConfig(**settings)
-    return LikelihoodJudge(ScriptedEngine(script), config, judge_id="j").judge(pools)
+    judging = LikelihoodJudge(ScriptedEngine(script), LikelihoodJudgeConfig(**settings), judge_id="j")
+
+    async def all_of_them():
+        return await asyncio.gather(*map(judging.judge, pools))
+
+    return asyncio.run(all_of_them())
+
+
+def scores(judged):
+    return [judgment.utility_score for judgment in judged.judgments]
 
 
 def test_the_score_is_the_gain_over_the_query_alone():
@@ -24,15 +35,36 @@ def test_the_score_is_the_gain_over_the_query_alone():
 
     assert judged.status == "ok"
     assert [judgment.passage_id for judgment in judged.judgments] == ["q1-p0", "q1-p1"]
-    assert [judgment.utility_score for judgment in judged.judgments] == pytest.approx([3 / 5, 0.0])
+    assert scores(judged) == pytest.approx([3 / 5, 0.0])
     assert judged.judgments[0].is_useful is None
+
+
+def test_answer_gain_scores_the_answer_after_the_query_and_the_best_answer_counts():
+    passages = ["made of wheat flour", "made of rye"]
+    (judged,) = judge(pool("q1", "what is it?", *passages, answers=("wheat flour", "rye")), kind="answer_gain")
+
+    # "wheat flour" shares 2 of 2 words with the first passage; "rye" shares 1 of 1 with the second.
+    assert scores(judged) == pytest.approx([1.0, 1.0])
+
+
+def test_answer_gain_is_not_fooled_by_words_that_the_query_holds_already():
+    (judged,) = judge(pool("q1", "is rye a grain?", "about rye", answers=("rye",)), kind="answer_gain")
+
+    assert scores(judged) == pytest.approx([0.0])
+
+
+@pytest.mark.parametrize("answers", [(), ("", "  ")])
+def test_answer_gain_without_an_answer_is_missing_data(answers):
+    (judged,) = judge(pool("q1", "what is it?", "a passage", answers=answers), kind="answer_gain")
+
+    assert (judged.status, judged.judgments) == ("no_answer", ())
 
 
 def test_every_call_leaves_a_trace_with_its_tokens():
     (judged,) = judge(pool("q1", "how old", "one", "two words"))
 
     assert [(trace.round, trace.passage_id) for trace in judged.traces] == [
-        ("query_prior", None),
+        ("query_gain_prior", None),
         ("query_gain", "q1-p0"),
         ("query_gain", "q1-p1"),
     ]
@@ -46,8 +78,10 @@ def test_an_empty_pool_is_a_status_and_never_reaches_the_engine():
     assert (judged.status, judged.judgments, judged.traces) == ("empty_pool", (), ())
 
 
-@pytest.mark.parametrize(("reply", "status"), [("too_long", "too_long"), ("error", "engine_error")])
-def test_a_request_that_fails_makes_its_query_missing_data(reply, status):
+@pytest.mark.parametrize(
+    ("reply", "status"), [("too_long", "too_long"), ("error", "engine_error"), ("raise", "engine_error")]
+)
+def test_a_request_that_fails_makes_its_query_missing_data_and_no_other(reply, status):
     bad, good = judge(pool("q1", "bad query", "a"), pool("q2", "good query", "a"), script={"bad": reply})
 
     assert (bad.status, bad.judgments) == (status, ())
@@ -55,32 +89,43 @@ def test_a_request_that_fails_makes_its_query_missing_data(reply, status):
     assert good.status == "ok"
 
 
-def test_one_poisonous_query_costs_no_other_query_its_label():
-    pools = [pool(f"q{i}", "poison" if i == 2 else "harmless", "a passage") for i in range(4)]
-
-    judged = judge(*pools, script={"poison": "raise"})
-
-    assert [one.status for one in judged] == ["ok", "ok", "engine_error", "ok"]
-    assert judged[2].detail == "RuntimeError: the scripted engine was told to fail"
+def test_a_dead_engine_is_not_the_fault_of_a_query():
+    with pytest.raises(EngineDeadError):
+        judge(pool("q1", "a query", "a"), script={"a query": "die"})
 
 
-def test_equal_pools_give_equal_judgments_whatever_they_are_judged_with():
-    first, second = pool("q1", "how old is it", "it is old", "new"), pool("q2", "why", "because")
+def test_a_long_passage_is_cut_and_counted():
+    (judged,) = judge(pool("q1", "alpha omega", "alpha beta omega", "alpha"), max_passage_words=2)
 
-    alone = judge(first)
-    together = judge(second, first)
-
-    assert alone[0] == together[1]
+    assert scores(judged) == pytest.approx([1 / 2, 1 / 2])
+    assert judged.passages_cut == 1
 
 
-def test_long_passages_are_cut_at_a_word_and_their_spacing_kept():
-    assert cut_words("one\n  two three", 2) == "one\n  two"
-    assert cut_words("one two ", 2) == "one two "
-    assert not is_cut("one two ", 2)
-    assert is_cut("one two three", 2)
+PSEUDO = {"kind": "answer_gain", "answers": "pseudo"}
 
 
-def test_words_after_the_cut_do_not_count():
-    (judged,) = judge(pool("q1", "file", "a long way to the file", "file"), max_passage_words=3)
+def test_a_pseudo_answer_is_written_from_the_best_passages_and_scored_like_a_human_one():
+    passages = ["it is made of wheat flour", "made by bakers", "unlike anything"]
+    said = {"Draft": "", "Answer the question": "wheat flour"}
+    (judged,) = judge(pool("q1", "what is it made of", *passages), script=said, **PSEUDO)
 
-    assert [judgment.utility_score for judgment in judged.judgments] == [0.0, 1.0]
+    assert judged.pseudo_answer == "wheat flour"
+    assert scores(judged) == pytest.approx([1.0, 0.0, 0.0])
+    assert [trace.round for trace in judged.traces].count("pseudo_answer") == 1
+
+
+def test_qa_gain_adds_the_weighted_answer_gain_to_the_query_gain():
+    asked = pool("q1", "what is it", "it is wheat flour", "what", answers=("wheat flour",))
+    (query,), (answer,) = judge(asked), judge(asked, kind="answer_gain")
+    (both,) = judge(asked, kind="qa_gain", answer_weight=2.0)
+
+    expected = [q + 2 * a for q, a in zip(scores(query), scores(answer), strict=True)]
+    assert scores(both) == pytest.approx(expected)
+    assert both.pseudo_answer is None
+
+
+def test_a_pseudo_answer_that_stays_empty_makes_the_query_malformed_after_a_second_try():
+    (judged,) = judge(pool("q1", "what is it", "a passage"), script={"Answer": " ", "That reply": " "}, **PSEUDO)
+
+    assert (judged.status, judged.judgments) == ("malformed", ())
+    assert [trace.attempt for trace in judged.traces if trace.round == "pseudo_answer"] == [1, 2]

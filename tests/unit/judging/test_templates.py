@@ -1,47 +1,145 @@
 """Prompts are checked when they are loaded, not when the first row fails."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from winnow.errors import ConfigError
-from winnow.judging.templates import load_template
+from winnow.judging import templates
+from winnow.judging.templates import load_listwise_template, load_template
+
+BRACES = "a {passage} {0} }{ {query!r}"
+PACKAGED = Path(templates.__file__).parent / "prompts"
+QUERY_FORM = {"context": "Passage: {passage}", "context_without_passage": "Question:", "continuation": " {query}"}
+ANSWER_FORM = {
+    "context": "{passage} Question: {query}",
+    "context_without_passage": "Question: {query}",
+    "continuation": " {answer}",
+}
 
 
-def write(folder, context="Passage: {passage}", continuation=" {query}", **more):
-    lines = {"context": context, "context_without_passage": "Question:", "continuation": continuation, **more}
-    (folder / "mine.yaml").write_text("\n".join(f'{key}: "{text}"' for key, text in lines.items()))
+def write(folder, fields):
+    (folder / "mine.yaml").write_text(yaml.safe_dump(fields))
     return folder
 
 
-def test_the_packaged_template_renders_title_text_and_query():
+def listwise_fields():
+    return yaml.safe_load((PACKAGED / "listwise-v1.yaml").read_text())
+
+
+def test_the_query_template_renders_title_text_and_query():
     template = load_template("query_gain-v1")
 
-    assert template.render_context("os.stat", "Status of a file.") == (
+    assert template.render_context("os.stat", "Status of a file.", "how old?") == (
         "Passage: os.stat. Status of a file.\nQuestion answered by the passage:"
     )
-    assert template.render_context("", "No title.") == "Passage: No title.\nQuestion answered by the passage:"
-    assert template.context_without_passage == "Question answered by the passage:"
-    assert template.render_continuation("how old is a file?") == " how old is a file?"
+    assert template.render_context("", "No title.", "") == "Passage: No title.\nQuestion answered by the passage:"
+    assert template.render_without_passage("how old?") == "Question answered by the passage:"
+    assert template.render_continuation("how old?", "not used") == " how old?"
+    assert template.scores == "query"
 
 
-def test_braces_in_a_passage_are_text():
-    assert "a {passage} {0}" in load_template("query_gain-v1").render_context("", "a {passage} {0}")
+def test_the_answer_template_renders_passage_query_and_answer():
+    template = load_template("answer_gain-v1")
+
+    assert template.render_context("os.stat", "Status of a file.", "how old?") == (
+        "Passage: os.stat. Status of a file.\nQuestion: how old?\nAnswer:"
+    )
+    assert template.render_without_passage("how old?") == "Question: how old?\nAnswer:"
+    assert template.render_continuation("how old?", "see st_mtime") == " see st_mtime"
+    assert template.scores == "answer"
+
+
+def test_braces_in_passages_queries_and_answers_are_text():
+    template = load_template("answer_gain-v1")
+    listwise = load_listwise_template("listwise-v1")
+
+    assert template.render_context(BRACES, BRACES, BRACES).count(BRACES) == 3
+    assert template.render_continuation(BRACES, BRACES) == f" {BRACES}"
+    passages = listwise.render_passages([(BRACES, BRACES)])
+    turn = listwise.render_round("separate", "utility_ranking", query=BRACES, passages=passages, answer=BRACES)
+    assert turn.count(BRACES) == 4
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"'query_gian-v1'.*query_gain-v1"):
         load_template("query_gian-v1")
+    with pytest.raises(ConfigError, match=r"'listwise-v0'.*listwise-v1"):
+        load_listwise_template("listwise-v0")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("form", "change", "message"),
     [
-        ({"context": "Passage: {text}"}, r"context has the placeholders \['text'\], expected \['passage'\]"),
-        ({"context": "Passage, forgotten"}, r"has the placeholders \[\], expected \['passage'\]"),
-        ({"continuation": " {query} {passage}"}, r"continuation has the placeholders"),
-        ({"context": "Passage: {passage} }"}, "write {{ and }} for braces"),
-        ({"colour": "red"}, "needs exactly the keys"),
+        (
+            QUERY_FORM,
+            {"context": "Passage: {text}"},
+            r"context has the placeholders \['text'\], expected \['passage'\]",
+        ),
+        (QUERY_FORM, {"context": "Passage, forgotten"}, r"has the placeholders \[\], expected \['passage'\]"),
+        (QUERY_FORM, {"continuation": " {query} {passage}"}, r"continuation has the placeholders"),
+        (QUERY_FORM, {"context": "Passage: {passage} }"}, "write {{ and }} for braces"),
+        (QUERY_FORM, {"context": "{passage!r}"}, r"placeholders \['passage!r'\]"),
+        (QUERY_FORM, {"context": "{passage:{query}}"}, r"placeholders \['passage:{query}'\]"),
+        (QUERY_FORM, {"context": "{passage.__class__}"}, r"placeholders \['passage.__class__'\]"),
+        (QUERY_FORM, {"context": 7}, "context holds 7, expected a text"),
+        (QUERY_FORM, {"colour": "red"}, r"needs exactly the keys.*unknown \['colour'\]"),
+        (
+            ANSWER_FORM,
+            {"continuation": " {anwser}"},
+            r"continuation has the placeholders \['anwser'\], expected \['answer'\]",
+        ),
+        (
+            ANSWER_FORM,
+            {"context": "{passage}"},
+            r"context has the placeholders \['passage'\], expected \['passage', 'query'\]",
+        ),
     ],
 )
-def test_wrong_placeholders_are_named(tmp_path, change, message):
+def test_wrong_placeholders_are_named(tmp_path, form, change, message):
     with pytest.raises(ConfigError, match=message):
-        load_template("mine", write(tmp_path, **change))
+        load_template("mine", write(tmp_path, {**form, **change}))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "message"),
+    [
+        ("separate", "utility_selection", "{query} {passages}", r"separate.utility_selection has the placeholders"),
+        ("conversation", "pseudo_answer", "{query}", r"conversation.pseudo_answer has the placeholders \['query'\]"),
+        ("again", "malformed", None, "again.malformed holds None, expected a text"),
+        ("separate", "relevance_selektion", "x", r"unknown \['separate.relevance_selektion'\]"),
+    ],
+)
+def test_a_wrong_listwise_prompt_is_named_by_section_and_key(tmp_path, section, key, text, message):
+    fields = listwise_fields()
+    fields[section][key] = text
+
+    with pytest.raises(ConfigError, match=message):
+        load_listwise_template("mine", write(tmp_path, fields))
+
+
+@pytest.mark.parametrize("content", ["", "just text", "- a\n- b\n"])
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path, content):
+    (tmp_path / "mine.yaml").write_text(content)
+
+    for load in (load_template, load_listwise_template):
+        with pytest.raises(ConfigError, match="needs exactly the keys"):
+            load("mine", tmp_path)
+
+
+def test_passages_are_numbered_from_one_and_a_missing_title_leaves_no_gap():
+    rendered = load_listwise_template("listwise-v1").render_passages([("Title", "Text."), ("", "Only text.")])
+
+    assert rendered == "[1] Title\nText.\n\n[2] Only text."
+
+
+def test_the_digest_changes_with_any_word_of_any_prompt(tmp_path):
+    fields = listwise_fields()
+    packaged = load_listwise_template("listwise-v1").digest
+    fields["again"]["answer"] += "!"
+
+    changed = load_listwise_template("mine", write(tmp_path, fields)).digest
+
+    assert changed != packaged
+    assert load_template("query_gain-v1").digest != load_template("answer_gain-v1").digest

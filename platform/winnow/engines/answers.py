@@ -1,0 +1,43 @@
+"""Answers to requests that were not answered."""
+
+import math
+from typing import Literal
+
+from winnow.engines.protocol import Likelihood, Reply
+from winnow.errors import WinnowError
+
+Failure = Literal["too_long", "error"]
+
+
+class TooLongError(ValueError):
+    """A prompt does not fit the engine; nothing was computed."""
+
+
+class PromptTooLongError(TooLongError):
+    """As found here, by counting."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, *, reply_tokens: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and its reply up to {reply_tokens}, "
+            f"expected at most {max_tokens} together (engine.max_tokens)"
+        )
+
+
+def failed_reply(error: Exception) -> Reply:
+    """What ``error`` means for a chat request. Nothing counts as computed."""
+    return Reply("", _reason(error), 0, 0, 0, 0.0, error=_describe(error))
+
+
+def failed_likelihood(error: Exception) -> Likelihood:
+    """What ``error`` means for a likelihood request. Nothing counts as computed."""
+    return Likelihood(math.nan, 0, 0, 0, 0, 0.0, finish_reason=_reason(error), error=_describe(error))
+
+
+def _describe(error: Exception) -> str:
+    """One line: our own sentences as they are, others with their type."""
+    text = str(error) if isinstance(error, TooLongError | WinnowError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500]
+
+
+def _reason(error: Exception) -> Failure:
+    return "too_long" if isinstance(error, TooLongError) else "error"

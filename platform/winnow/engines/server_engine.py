@@ -1,0 +1,179 @@
+"""A model behind an OpenAI-compatible HTTP server, such as vLLM's own."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from winnow.engines.answers import failed_likelihood, failed_reply
+from winnow.engines.config import ServerConfig
+from winnow.engines.protocol import ChatRequest, Likelihood, LikelihoodRequest, Message, Reply
+from winnow.engines.server_connection import RefusedError, ServerConnection, ServerError, ServerTooLongError
+
+_CHARACTERS_PER_TOKEN = 3
+_TOKENS_PER_TURN = 8
+
+
+class ServerEngine:
+    """Asks a server. Likelihoods need one that gives log probabilities of the prompt, as vLLM's does."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Raises ``ConfigError`` if the server cannot be reached, or does not serve the model."""
+        self.model_id = config.model
+        self.max_tokens = config.max_tokens
+        self._connection = ServerConnection(config)
+        self._takes_patterns = True
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """The model's next turn. ``pattern`` goes along in vLLM's words until the server refuses it."""
+        try:
+            answer, seconds = await self._complete_chat(request)
+            return _reply(answer, seconds)
+        except Exception as error:
+            return failed_reply(error)
+
+    async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
+        """How likely the continuation is."""
+        try:
+            return await self._score(request)
+        except Exception as error:
+            return failed_likelihood(error)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text; a token for every 3 characters, rounded up, if the server has no ``/tokenize``."""
+        if not self._connection.can_tokenise:
+            return [math.ceil(len(text) / _CHARACTERS_PER_TOKEN) for text in texts]
+        return [len(self._connection.tokenise_blocking(self._text_body(text, special=False))) for text in texts]
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of ``messages`` in the model's chat template, or an estimate as in ``count_tokens``."""
+        if not self._connection.can_tokenise:
+            texts = [message.content for message in messages]
+            return sum(self.count_tokens(texts)) + _TOKENS_PER_TURN * (len(texts) + 1)
+        return len(self._connection.tokenise_blocking({"model": self.model_id, "messages": _turns(messages)}))
+
+    def close(self) -> None:
+        """Nothing runs here; the server stays."""
+        self._connection.close()
+
+    async def _complete_chat(self, request: ChatRequest) -> tuple[Any, float]:
+        if request.pattern is None or not self._takes_patterns:
+            return await self._send_chat(request, {})
+        try:
+            return await self._send_chat(request, {"structured_outputs": {"regex": request.pattern}})
+        except ServerTooLongError:
+            raise
+        except RefusedError as refusal:
+            answer = await self._send_chat(request, {})
+            self._takes_patterns = False
+            logging.getLogger(__name__).warning("the server takes no structured_outputs: %s", refusal)
+            return answer
+
+    async def _send_chat(self, request: ChatRequest, extra: dict[str, Any]) -> tuple[Any, float]:
+        return await self._connection.send(
+            lambda client: client.chat.completions.create(
+                model=self.model_id,
+                messages=_turns(request.messages),
+                max_tokens=request.max_output_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                extra_body=extra,
+            )
+        )
+
+    async def _score(self, request: LikelihoodRequest) -> Likelihood:
+        if self._connection.can_tokenise:
+            # As ids, tokenised apart, so the boundary is exact.
+            context = await self._connection.tokenise(self._text_body(request.context, special=True))
+            continuation = await self._connection.tokenise(self._text_body(request.continuation, special=False))
+            answer, seconds = await self._send_prompt(context + continuation)
+            return _likelihood(answer, _prompt_logprobs(answer)[len(context) :], seconds)
+        answer, seconds = await self._send_prompt(request.context + request.continuation)
+        num_tokens = _num_last_tokens(_prompt_tokens(answer), request.continuation)
+        return _likelihood(answer, _prompt_logprobs(answer)[-num_tokens:], seconds)
+
+    async def _send_prompt(self, prompt: str | list[int]) -> tuple[Any, float]:
+        """The prompt with its log probabilities. One token is written: not every server takes ``max_tokens=0``."""
+        return await self._connection.send(
+            lambda client: client.completions.create(
+                model=self.model_id, prompt=prompt, echo=True, logprobs=1, max_tokens=1, temperature=0
+            )
+        )
+
+    def _text_body(self, text: str, *, special: bool) -> dict[str, Any]:
+        return {"model": self.model_id, "prompt": text, "add_special_tokens": special}
+
+
+def _turns(messages: Sequence[Message]) -> list[Any]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _reply(answer: Any, seconds: float) -> Reply:
+    (choice,) = answer.choices
+    if choice.finish_reason not in ("stop", "length"):
+        raise ServerError(f"the server ended the reply with {choice.finish_reason!r}, expected 'stop' or 'length'")
+    message, usage = choice.message, answer.usage
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Reply(
+        text=message.content or "",
+        finish_reason=choice.finish_reason,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        output_tokens=usage.completion_tokens if usage else 0,
+        seconds=seconds,
+        reasoning=getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None),
+    )
+
+
+def _likelihood(answer: Any, logprobs: Sequence[float | None], seconds: float) -> Likelihood:
+    if not logprobs or None in logprobs:
+        raise ServerError("expected a context and a continuation of at least one token each")
+    return Likelihood(
+        mean_logprob=sum(logprobs) / len(logprobs),
+        num_continuation_tokens=len(logprobs),
+        prompt_tokens=answer.usage.prompt_tokens,
+        cached_tokens=0,
+        output_tokens=answer.usage.completion_tokens,
+        seconds=seconds,
+    )
+
+
+def _prompt_logprobs(answer: Any) -> list[float | None]:
+    logprobs = _logprobs(answer).token_logprobs
+    return logprobs[: len(logprobs) - answer.usage.completion_tokens]
+
+
+def _prompt_tokens(answer: Any) -> list[str]:
+    tokens = _logprobs(answer).tokens
+    return tokens[: len(tokens) - answer.usage.completion_tokens]
+
+
+def _logprobs(answer: Any) -> Any:
+    (choice,) = answer.choices
+    if choice.logprobs is None or len(choice.logprobs.tokens) <= answer.usage.completion_tokens:
+        raise ServerError(
+            "the server gives no log probabilities of the prompt (echo with logprobs); likelihoods need one that does"
+        )
+    return choice.logprobs
+
+
+def _num_last_tokens(tokens: Sequence[str], text: str) -> int:
+    """How many tokens at the end make up ``text``. Offsets are no help: special tokens shift them.
+
+    Where the server shows tokens without their leading space, the spaces around are left out of the comparison.
+
+    >>> _num_last_tokens(["<s>", "by", ":", " when", " was"], " when was")
+    2
+    """
+    tail, without_space = "", None
+    for number, token in enumerate(reversed(tokens), start=1):
+        tail = token + tail
+        if tail == text:
+            return number
+        if without_space is None and tail.strip() == text.strip():
+            without_space = number
+        if len(tail) > len(text):
+            break
+    if without_space is None:
+        raise ServerError(f"no token of the server's begins where the continuation {text[:40]!r} does")
+    return without_space

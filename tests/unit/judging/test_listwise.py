@@ -1,0 +1,402 @@
+"""The listwise judge from pool to evidence, over an engine that says what the test tells it to."""
+
+import asyncio
+import re
+from collections import Counter
+
+import pytest
+from scripted_chat import ScriptedChat, cut_reply
+
+from winnow.engines.protocol import EngineDeadError, Reply
+from winnow.judging.config import ListwiseJudgeConfig
+from winnow.judging.listwise import ListwiseJudge
+from winnow.judging.templates import load_listwise_template
+from winnow.judging.windows import Room
+from winnow.records import Candidate, CandidatePool, Finding
+
+LABEL = re.compile(r"^\[(\d+)\] (\S+)", re.MULTILINE)
+
+
+def make_pool(num_passages=4, *, words=5, query="how old is a file?"):
+    """Passages p0, p1 ... whose first word is their name."""
+    passages = tuple(
+        Candidate(f"id{n}", "", f"p{n}" + " word" * (words - 1), (Finding("bm25", n + 1),)) for n in range(num_passages)
+    )
+    return CandidatePool("q1", query, passages)
+
+
+def judge(replies, pool=None, *, max_tokens=100_000, **settings):
+    """The judged query, and the engine with all it was asked."""
+    engine = ScriptedChat(replies, max_tokens=max_tokens)
+    config = ListwiseJudgeConfig(kind="listwise", **settings)
+    return asyncio.run(ListwiseJudge(engine, config, judge_id="j").judge(pool or make_pool())), engine
+
+
+def passages_in(prompt):
+    """Label and name of each passage in a prompt."""
+    return [(int(label), name) for label, name in LABEL.findall(prompt)]
+
+
+def rounds(judged):
+    return [(trace.round, trace.window, trace.attempt) for trace in judged.traces]
+
+
+def evidence(judged, field):
+    return [getattr(judgment, field) for judgment in judged.judgments]
+
+
+@pytest.mark.parametrize(
+    ("layout", "useful_reply"), [("conversation", "[4]"), ("separate", "[2]")], ids=["conversation", "separate"]
+)
+def test_selection_marks_relevant_and_useful_passages_of_the_whole_pool(layout, useful_reply):
+    judged, _ = judge(["[4], [2]", "A few days.", useful_reply], layout=layout)
+
+    assert judged.status == "ok"
+    assert judged.pseudo_answer == "A few days."
+    assert [judgment.passage_id for judgment in judged.judgments] == ["id0", "id1", "id2", "id3"]
+    assert evidence(judged, "is_relevant") == [False, True, False, True]
+    assert evidence(judged, "is_useful") == [False, False, False, True]
+    assert evidence(judged, "utility_rank") == [None] * 4
+    assert rounds(judged) == [
+        ("relevance_selection", None, 1),
+        ("pseudo_answer", None, 1),
+        ("utility_selection", None, 1),
+    ]
+    assert (judged.attempts, judged.detail, judged.passages_cut) == (1, None, 0)
+
+
+@pytest.mark.parametrize(("layout", "ranking"), [("conversation", "[4] > [1]"), ("separate", "[3] > [1]")])
+def test_ranking_gives_ranks_to_the_passages_that_were_named(layout, ranking):
+    judged, _ = judge(["[1], [2], [4]", "Old.", ranking], layout=layout, verdict="ranking")
+
+    assert evidence(judged, "utility_rank") == [2, None, None, 1]
+    assert evidence(judged, "is_useful") == [None] * 4
+    assert evidence(judged, "is_relevant") == [True, True, False, True]
+    assert rounds(judged)[-1] == ("utility_ranking", None, 1)
+
+
+@pytest.mark.parametrize("verdict", ["selection", "ranking"])
+def test_when_nothing_is_relevant_nothing_more_is_asked(verdict):
+    judged, engine = judge(["[none]"], verdict=verdict)
+
+    assert (judged.status, judged.pseudo_answer, len(engine.requests)) == ("ok", None, 1)
+    assert evidence(judged, "is_relevant") == [False] * 4
+    assert evidence(judged, "is_useful") == [False if verdict == "selection" else None] * 4
+    assert evidence(judged, "utility_rank") == [None] * 4
+
+
+def test_nothing_useful_among_the_relevant_is_a_judgment():
+    judged, _ = judge(["[1]", "Old.", "[none]"])
+
+    assert (judged.status, evidence(judged, "is_useful")) == ("ok", [False] * 4)
+
+
+def test_an_empty_pool_asks_nothing():
+    judged, engine = judge([], make_pool(0))
+
+    assert (judged.status, judged.judgments, engine.requests) == ("empty_pool", (), [])
+
+
+def test_a_conversation_repeats_every_prompt_as_the_start_of_the_next():
+    _, engine = judge(["<think>[1]?</think>[4], [2]", "<think>hm</think>A few days.", "[4]"], max_reasoning_tokens=50)
+
+    first, second, third = (request.messages for request in engine.requests)
+    assert second[: len(first)] == first
+    assert third[: len(second)] == second
+    assert [message.content for message in third if message.role == "assistant"] == ["[4], [2]", "A few days."]
+    assert sum(message.content.count("p3 word") for message in third) == 1
+    assert [message.role for message in third] == ["system", "user", "assistant", "user", "assistant", "user"]
+
+
+def test_separate_prompts_hold_the_kept_passages_alone_numbered_from_one():
+    _, engine = judge(["[4], [2]", "A few days.", "[1]"], layout="separate")
+
+    assert [passages_in(prompt) for prompt in engine.prompts] == [
+        [(1, "p0"), (2, "p1"), (3, "p2"), (4, "p3")],
+        [(1, "p1"), (2, "p3")],
+        [(1, "p1"), (2, "p3")],
+    ]
+    assert "A few days." in engine.prompts[2]
+    assert all(len(request.messages) == 2 for request in engine.requests)
+    assert all("how old is a file?" in prompt for prompt in engine.prompts)
+
+
+@pytest.mark.parametrize("layout", ["conversation", "separate"])
+def test_labels_by_people_and_their_answers_never_reach_the_model(layout):
+    def asked(human_label, answers, score):
+        found = (Finding("SECRET-SOURCE", 1, score),)
+        passages = tuple(Candidate(f"SECRET-{n}", "t", f"text {n}", found, human_label) for n in range(2))
+        pool = CandidatePool("SECRET-QUERY-ID", "query", passages, answers)
+        return judge(["[1]", "Old.", "[1]"], pool, layout=layout)[1].requests
+
+    with_labels, without = asked(7, ("SECRET-ANSWER",), 0.75), asked(None, (), None)
+
+    assert with_labels == without
+    assert "SECRET" not in str(with_labels)
+
+
+@pytest.mark.parametrize("bad", ["None of them are useful", "", "[0]", "[99]", "[1-3]", "[none], [2]"])
+def test_a_bad_reply_is_asked_again_with_a_stricter_instruction(bad):
+    judged, engine = judge([bad, "[2]", "Old.", "[2]"])
+
+    again = engine.requests[1].messages
+    assert again[:2] == engine.requests[0].messages
+    assert (again[2].role, again[2].content) == ("assistant", bad or "...")
+    assert "could not be read" in again[3].content
+    assert "[none]" in again[3].content
+    assert (judged.status, judged.attempts) == ("ok", 2)
+    assert rounds(judged)[:3] == [
+        ("relevance_selection", None, 1),
+        ("relevance_selection", None, 2),
+        ("pseudo_answer", None, 1),
+    ]
+    assert judged.traces[0].prompt_sha != judged.traces[1].prompt_sha
+
+
+def test_the_chat_goes_on_with_the_good_reply_in_place_of_the_bad_one():
+    _, engine = judge(["passage 2", "[2]", "Old.", "[2]"])
+
+    going_on = engine.requests[2].messages
+    assert [message.content for message in going_on if message.role == "assistant"] == ["[2]"]
+    assert going_on[:2] == engine.requests[0].messages
+
+
+def test_a_second_bad_reply_makes_the_query_malformed_and_keeps_the_traces():
+    judged, _ = judge(["[1]", "Old.", "I would say 3", "the third one"])
+
+    assert (judged.status, judged.attempts, judged.judgments) == ("malformed", 2, ())
+    assert judged.detail.startswith("utility_selection: ")
+    assert "the third one" in judged.detail
+    assert [trace.reply for trace in judged.traces] == ["[1]", "Old.", "I would say 3", "the third one"]
+
+
+def test_in_a_conversation_a_passage_that_was_left_out_before_cannot_be_useful():
+    judged, _ = judge(["[1], [2]", "Old.", "[3]", "[2], [3]"])
+
+    assert judged.status == "malformed"
+    assert "[3]" in judged.detail
+
+
+@pytest.mark.parametrize("complete", ["[2]", "[none]"])
+def test_a_reply_cut_at_its_limit_is_never_read_however_complete(complete):
+    judged, engine = judge([cut_reply(complete), cut_reply(complete)])
+
+    assert (judged.status, judged.judgments, judged.attempts) == ("truncated", (), 2)
+    assert complete in judged.detail
+    assert "too long" in engine.prompts[1]
+
+
+def test_a_cut_reply_is_made_good_by_a_short_one():
+    judged, _ = judge(["[2]", cut_reply("It is, as"), "Old.", "[2]"])
+
+    assert (judged.status, judged.pseudo_answer) == ("ok", "Old.")
+
+
+@pytest.mark.parametrize("nothing", ["", "  \n", "<think>Old.</think>"])
+def test_an_empty_pseudo_answer_is_malformed(nothing):
+    judged, _ = judge(["[2]", nothing, nothing])
+
+    assert (judged.status, judged.pseudo_answer) == ("malformed", None)
+    assert "pseudo_answer" in judged.detail
+
+
+def test_reasoning_is_kept_in_the_trace_and_out_of_the_reply():
+    split_by_engine = Reply("[2]", "stop", 9, 8, 7, 0.25, reasoning="the second")
+
+    judged, _ = judge([split_by_engine, "<think>days?</think>Old.", "[2]"], max_reasoning_tokens=100)
+
+    assert [(trace.reasoning, trace.reply) for trace in judged.traces] == [
+        ("the second", "[2]"),
+        ("days?", "Old."),
+        (None, "[2]"),
+    ]
+    first = judged.traces[0]
+    assert (first.prompt_tokens, first.cached_tokens, first.output_tokens, first.seconds) == (9, 8, 7, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply("", "too_long", 0, 0, 0, 0.0, error="does not fit"), "too_long"),
+        (Reply("", "error", 0, 0, 0, 0.0, error="gone"), "engine_error"),
+        (RuntimeError("out of memory"), "engine_error"),
+        (KeyError("surprise"), "engine_error"),
+    ],
+)
+def test_what_fails_becomes_a_status_with_the_traces_so_far(reply, status):
+    judged, engine = judge(["[2]", reply])
+
+    assert (judged.status, judged.judgments) == (status, ())
+    assert judged.detail
+    assert judged.traces[0].reply == "[2]"
+    assert len(engine.requests) == 2
+
+
+def test_a_dead_engine_is_not_the_fault_of_a_query():
+    with pytest.raises(EngineDeadError):
+        judge([EngineDeadError("gone")])
+
+
+def test_structured_replies_may_name_only_the_labels_of_their_prompt():
+    _, talk = judge(["[4], [2]", "Old.", "[4]"])
+    _, apart = judge(["[4], [2]", "Old.", "[2] > [1]"], layout="separate", verdict="ranking")
+
+    relevance, answer, utility = (request.pattern for request in talk.requests)
+    assert re.fullmatch(relevance, "[1], [4]")
+    assert not re.fullmatch(relevance, "[5]")
+    assert answer is None
+    assert re.fullmatch(utility, "[2], [4]")
+    assert not re.fullmatch(utility, "[1]")
+    assert re.fullmatch(apart.requests[2].pattern, "[1] > [2]")
+    assert not re.fullmatch(apart.requests[2].pattern, "[4]")
+
+
+@pytest.mark.parametrize("settings", [{"structured": False}, {"max_reasoning_tokens": 10}])
+def test_no_pattern_is_set_for_free_text_or_for_reasoning(settings):
+    _, engine = judge(["[1]", "Old.", "[1]"], **settings)
+
+    assert [request.pattern for request in engine.requests] == [None] * 3
+
+
+def test_draws_depend_on_seed_query_and_round_alone():
+    def seeds(**settings):
+        _, engine = judge(["[1]", "Old.", "[1]"], temperature=0.7, **settings)
+        return [request.seed for request in engine.requests]
+
+    assert seeds() == seeds()
+    assert len(set(seeds())) == 3
+    assert not set(seeds()) & set(seeds(seed=1))
+
+
+def test_long_passages_are_cut_and_counted():
+    judged, engine = judge(["[none]"], make_pool(3, words=40), max_passage_words=10)
+
+    assert judged.passages_cut == 3
+    assert engine.prompts[0].count("word") == 3 * 9
+
+
+def room_for(num_passages, *, words=100, max_output_tokens=8):
+    """Settings under which a prompt of its own takes so many passages of ``words`` words and a label."""
+    config = ListwiseJudgeConfig(kind="listwise", max_output_tokens=max_output_tokens)
+    room = Room(ScriptedChat([], max_tokens=0), load_listwise_template("listwise-v1"), config)
+    taken = -room.in_prompt("utility_ranking", "how old is a file?")
+    return {"max_tokens": taken + num_passages * (words + 1) + words // 2, "max_output_tokens": max_output_tokens}
+
+
+def select(*names):
+    """A judge that finds these passages relevant and useful, whatever their labels; ranked in this order."""
+
+    def reply(request):
+        shown = {name: label for label, name in passages_in(request.messages[-1].content)}
+        chosen = [f"[{shown[name]}]" for name in names if name in shown]
+        if "answer the question in" in request.messages[-1].content.lower():
+            return "An answer."
+        return (" > " if "Order the" in request.messages[-1].content else ", ").join(chosen) or "[none]"
+
+    return reply
+
+
+def test_a_pool_too_large_for_a_prompt_is_judged_in_windows_that_overlap():
+    pool = make_pool(10, words=100)
+
+    judged, engine = judge(select("p1", "p4", "p9"), pool, **room_for(4), window_overlap=1)
+
+    shown = [[name for _, name in passages_in(prompt)] for prompt in engine.prompts]
+    assert shown == [
+        ["p0", "p1", "p2", "p3"],
+        ["p3", "p4", "p5", "p6"],
+        ["p6", "p7", "p8", "p9"],
+        ["p1", "p4", "p9"],
+        ["p1", "p4", "p9"],
+    ]
+    assert [(round, window) for round, window, _ in rounds(judged)] == [
+        ("relevance_selection", 0),
+        ("relevance_selection", 1),
+        ("relevance_selection", 2),
+        ("pseudo_answer", None),
+        ("utility_selection", None),
+    ]
+    assert [n for n, is_useful in enumerate(evidence(judged, "is_useful")) if is_useful] == [1, 4, 9]
+    assert judged.passages_cut == 0
+
+
+def test_utility_is_selected_in_windows_where_too_much_is_relevant():
+    everything = [f"p{n}" for n in range(10)]
+
+    judged, _ = judge(select(*everything), make_pool(10, words=250), **room_for(4, words=250), window_overlap=0)
+
+    assert judged.status == "ok"
+    assert evidence(judged, "is_useful") == [True] * 10
+    assert Counter(round for round, _, _ in rounds(judged)) == {
+        "relevance_selection": 3,
+        "pseudo_answer": 1,
+        "utility_selection": 3,
+    }
+    assert judged.detail == "pseudo-answer from the first 4 of 10 relevant passages"
+
+
+def test_ranking_in_windows_carries_the_best_of_the_back_to_the_front():
+    order = ["p9", "p0", "p8", "p1", "p7", "p2", "p6", "p3", "p5", "p4"]
+
+    judged, engine = judge(select(*order), make_pool(10, words=100), **room_for(4), window_overlap=0, verdict="ranking")
+
+    ranking = [[name for _, name in passages_in(prompt)] for prompt in engine.prompts if "Order the" in prompt]
+    assert ranking == [
+        ["p6", "p7", "p8", "p9"],
+        ["p4", "p5", "p9", "p8"],
+        ["p2", "p3", "p9", "p8"],
+        ["p0", "p1", "p9", "p8"],
+    ]
+    ranks = evidence(judged, "utility_rank")
+    assert [ranks[n] for n in (9, 0, 8, 1)] == [1, 2, 3, 4]
+    assert sorted(ranks) == list(range(1, 11))
+    assert [window for round, window, _ in rounds(judged) if round == "utility_ranking"] == [0, 1, 2, 3]
+
+
+def test_one_passage_that_alone_is_too_long_is_cut_to_what_fits():
+    pool = make_pool(2, words=250)
+
+    judged, engine = judge(select("p0", "p1"), pool, **room_for(1))
+
+    assert (judged.status, judged.passages_cut) == ("ok", 2)
+    assert not any(trace.finish_reason == "too_long" for trace in judged.traces)
+    assert 80 < engine.prompts[0].count("word") < 250
+
+
+def test_a_query_that_leaves_no_room_for_a_passage_is_too_long_and_costs_nothing():
+    judged, engine = judge([], make_pool(2, query="why " * 500), max_tokens=600)
+
+    assert (judged.status, engine.requests) == ("too_long", [])
+    assert "raise engine.max_tokens" in judged.detail
+
+
+@pytest.mark.parametrize("layout", ["conversation", "separate"])
+@pytest.mark.parametrize("num_passages", [1, 3, 8])
+def test_what_was_planned_to_fit_fits_even_after_the_longest_replies(layout, num_passages):
+    """All replies are as long as they may be; every first one is unreadable, every second one keeps all."""
+    pool = make_pool(num_passages, words=50)
+
+    def reply(request):
+        if "sentence" in request.messages[-1].content:
+            return "a " * 20
+        if "could not be read" not in request.messages[-1].content:
+            return "x " * 20
+        num_shown = len(passages_in(request.messages[1].content))
+        return "x " * (20 - num_shown) + " ".join(f"[{label}]" for label in range(1, num_shown + 1))
+
+    limits = range(150, 1000, 5)
+    judged = [judge(reply, pool, max_tokens=limit, layout=layout, max_output_tokens=20)[0] for limit in limits]
+
+    assert not any(trace.finish_reason == "too_long" for each in judged for trace in each.traces)
+    statuses = [each.status for each in judged]
+    assert statuses == sorted(statuses, reverse=True)  # too_long up to some limit, ok from there on
+    assert set(statuses) == {"ok", "too_long"}
+    assert not any(each.traces for each in judged if each.status == "too_long")
+
+
+def test_closing_the_judge_closes_its_engine():
+    engine = ScriptedChat([])
+
+    ListwiseJudge(engine, ListwiseJudgeConfig(kind="listwise"), judge_id="j").close()
+
+    assert engine.is_closed

@@ -1,0 +1,112 @@
+"""How much fits into a prompt, and how passages are cut and split when it does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_chat import ScriptedChat
+
+from winnow.judging.config import ListwiseJudgeConfig
+from winnow.judging.cutting import cut_characters, cut_words, is_cut
+from winnow.judging.showing import PassageTooLongError, Showing
+from winnow.judging.templates import load_listwise_template
+from winnow.judging.windows import Room, count_fitting, split_windows
+from winnow.records import Candidate, CandidatePool
+
+TEMPLATE = load_listwise_template("listwise-v1")
+
+
+def show(*texts, capacity, max_words=300, title=""):
+    pool = CandidatePool("q", "query", tuple(Candidate(str(n), title, text, ()) for n, text in enumerate(texts)))
+    return Showing(ScriptedChat([]), TEMPLATE, max_words=max_words).show(pool, capacity=capacity)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "overlap", "windows"),
+    [
+        ([4, 4], 0, [range(2)]),
+        ([4, 4, 4, 4, 4], 0, [range(2), range(2, 4), range(4, 5)]),
+        ([2, 2, 2, 2, 2, 2, 2], 2, [range(5), range(3, 7)]),
+        ([9, 9, 9], 2, [range(1), range(1, 2), range(2, 3)]),
+        ([4, 4, 4], 5, [range(2), range(1, 3)]),
+        ([50, 1], 0, [range(1), range(1, 2)]),
+        ([1], 2, [range(1)]),
+    ],
+)
+def test_windows_take_as_many_as_fit_and_share_the_overlap(sizes, overlap, windows):
+    assert split_windows(sizes, capacity=10, overlap=overlap) == windows
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=40), capacity=st.integers(-5, 60), overlap=st.integers(0, 9)
+)
+def test_windows_cover_every_passage_in_order_and_none_is_too_full(sizes, capacity, overlap):
+    windows = split_windows(sizes, capacity=capacity, overlap=overlap)
+
+    assert {place for window in windows for place in window} == set(range(len(sizes)))
+    assert [window.start for window in windows] == sorted({window.start for window in windows})
+    assert all(len(window) == 1 or sum(sizes[place] for place in window) <= capacity for window in windows)
+
+
+def test_at_least_one_passage_is_taken():
+    assert [count_fitting(sizes, 10) for sizes in ([4, 4, 4], [10], [11, 1], [])] == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("a b", "a b"),
+        ("a b c", "a b"),
+        ("a\n\nb \t c", "a\n\nb"),
+        ("  a b  ", "  a b  "),
+        ("", ""),
+        ("a b ccc b", "a b"),
+    ],
+)
+def test_texts_are_cut_behind_a_word_and_keep_their_spacing(text, cut):
+    assert cut_words(text, 2) == cut
+    assert is_cut(text, 2) == (len(text.split()) > 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "cut"),
+    [(30, "one two three"), (13, "one two three"), (12, "one two"), (7, "one two"), (2, "on"), (0, "")],
+)
+def test_texts_are_cut_at_characters_where_there_is_no_word_to_end(limit, cut):
+    assert cut_characters("one two three", limit) == cut
+
+
+def test_a_passage_too_long_for_any_prompt_is_cut_further_and_counted_once():
+    shown = show("a b", "w " * 100, "x " * 8, capacity=20, max_words=50)
+
+    assert shown.num_cut == 1
+    assert max(shown.sizes) <= 20
+    assert shown.passages[0] == ("", "a b")
+    assert 5 < len(shown.passages[1][1].split()) < 20
+
+
+@pytest.mark.parametrize(("title", "capacity"), [("", 0), ("", -100), ("a title of six words alone", 5)])
+def test_a_passage_of_which_nothing_fits_is_an_error(title, capacity):
+    with pytest.raises(PassageTooLongError, match=r"raise engine\.max_tokens"):
+        show("some text", capacity=capacity, title=title)
+
+
+def test_the_room_shrinks_with_the_replies_that_are_to_come():
+    def room(**settings):
+        engine = ScriptedChat([], max_tokens=10_000)
+        return Room(engine, TEMPLATE, ListwiseJudgeConfig(kind="listwise", **settings))
+
+    short, long = room(max_output_tokens=100), room(max_output_tokens=200)
+    thinking = room(max_output_tokens=100, max_reasoning_tokens=500)
+
+    def in_prompt(some, name, answer=None):
+        return some.in_prompt(name, "query", answer=answer)
+
+    turns = ("relevance_selection", "pseudo_answer", "utility_selection")
+    # A reply that could not be read, and the next one.
+    assert in_prompt(short, "relevance_selection") - in_prompt(long, "relevance_selection") == 2 * 100
+    # The pseudo-answer too, while it is not known.
+    assert in_prompt(short, "utility_selection") - in_prompt(long, "utility_selection") == 3 * 100
+    assert in_prompt(short, "utility_selection", "three words long") == in_prompt(short, "utility_selection") + 97
+    # Two earlier replies, a bad one and the next.
+    assert short.in_conversation(turns, "query") - long.in_conversation(turns, "query") == 4 * 100
+    assert in_prompt(short, "relevance_selection") - in_prompt(thinking, "relevance_selection") == 500
