@@ -62,8 +62,40 @@ def _batch_verb(name: str, help_text: str) -> None:
         run_verb(name, _load(config_path, overrides), force=force)
 
 
-_batch_verb("pool", "Unite BM25 and dense ranked lists into candidate pools.")
-_batch_verb("annotate", "Let the LLM judge every candidate of every question; resumes where it stopped.")
+@cli.command()
+@_shared_options
+@click.option("--force", is_flag=True, help="Do it again even if its output is there.")
+@click.option("--stats", is_flag=True, help="Show the recall of human positives by source and depth.")
+def pool(config_path: Path, overrides: Sequence[str], force: bool, stats: bool) -> None:
+    """Unite ranked lists (BM25, dense encoders, TREC run files) into candidate pools."""
+    from winnow.steps.verbs import run_verb
+
+    config = _load(config_path, overrides)
+    run_verb("pool", config, force=force)
+    if stats:
+        from winnow.steps.pool import show_stats
+
+        show_stats(config)
+
+
+@cli.command()
+@_shared_options
+@click.option("--force", is_flag=True, help="Judge everything again; the old evidence is kept aside.")
+@click.option("--dry-run", is_flag=True, help="Only estimate tokens, time and cost, from a sample.")
+def annotate(config_path: Path, overrides: Sequence[str], force: bool, dry_run: bool) -> None:
+    """Let the LLM judge every candidate of every question; resumes where it stopped."""
+    config = _load(config_path, overrides)
+    if dry_run:
+        from winnow.steps.estimate import estimate
+
+        estimate(config)
+    else:
+        from winnow.steps.verbs import run_verb
+
+        run_verb("annotate", config, force=force)
+
+
+_batch_verb("audit", "Hold the judge against people: agreement, biases, costs; a page to read its labels on.")
 _batch_verb("label", "Turn the judge's evidence into positives and hard negatives.")
 _batch_verb("train", "Train the encoder on the labels, on several workers; resumes from its last checkpoint.")
 _batch_verb("index", "Encode the corpus and build the index: encoder and index are one version.")

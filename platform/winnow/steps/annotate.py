@@ -1,34 +1,35 @@
-"""Let the judge score every candidate of every question; what was judged before is not judged again."""
+"""Let the judge assess every candidate of every question; what was judged before is not judged again."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from winnow import schema
 from winnow.cluster.annotating import ActorPool, JudgedNow, check_failures, judge_pools, num_failed, pool_keys
+from winnow.cluster.in_hand import InHand, Key
 from winnow.cluster.runtime import ray_session
-from winnow.cluster.sink import EvidenceSink, Key
-from winnow.engines import build_engine
-from winnow.engines.checkpoint import checkpoint_directory, model_id
+from winnow.cluster.sink import EvidenceSink
+from winnow.engines import build_engine, model_id, prepare_engine
 from winnow.engines.config import engine_environment
 from winnow.errors import DataError
 from winnow.judging.build import EngineFactory, build_judge
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.identity import judge_id
-from winnow.judging.likelihood import is_cut
-from winnow.judging.rows import JudgedTables, unfold
+from winnow.judging.ledger import Ledger, render, summary
+from winnow.judging.rows import unfold
 from winnow.records import Status
 from winnow.steps import pool
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 JUDGED_QUERIES = "judged_queries.parquet"
 JUDGMENTS = "judgments.parquet"
 TRACES = "judge_traces.parquet"
@@ -40,6 +41,17 @@ class _Judging:
 
     build_engine: EngineFactory
     judge_all_again: bool
+
+
+@dataclass
+class _Published:
+    """What was counted while the datasets were written."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    num_judgments: int = 0
+    passages_cut: int = 0
+    asked_again: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -59,44 +71,69 @@ def annotate(
     return produce(planned, partial(_build, config, judging), replace(options, force=force))
 
 
+def judge_again(config: RunConfig, pools: Path, *, build_engine: EngineFactory = build_engine) -> pa.Table:
+    """The judgments of other pools by the same judge, into the same sink; what it holds is not judged again.
+
+    However many fail: those have no judgments.
+    """
+    keys, sink = pool_keys(pools), evidence_sink(config)
+    _judge_missing(config, build_engine, pools, sink, max_failures=len(keys))
+    tables = [unfold(evidence).judgments for evidence in sink.read(keys)]
+    return pa.concat_tables(tables) if tables else schema.JUDGMENTS.empty_table()
+
+
+def evidence_sink(config: RunConfig) -> EvidenceSink:
+    """Where the evidence of the judge of ``config`` is kept, for all runs under the output root."""
+    judge = judge_id(config.annotate, model_id=model_id(config.annotate.engine))
+    return EvidenceSink(config.output / "annotate" / "evidence" / judge)
+
+
+def pending_keys(config: RunConfig, keys: Sequence[Key], known: Mapping[Key, Status]) -> list[Key]:
+    """Those of ``keys`` that have no outcome yet, or one that is worth another try."""
+    retried = _retried(config.annotate)
+    return [key for key in keys if key not in known or known[key] in retried]
+
+
 def _build(config: RunConfig, judging: _Judging, context: StepContext) -> Mapping[str, Any]:
     pooled = find(pool.plan(config))
     pools = pooled.directory / pool.POOLS
-    judge = judge_id(config.annotate, model_id=model_id(config.annotate.engine))
-    sink = EvidenceSink(context.output / "annotate" / "evidence" / judge)
+    keys, sink = pool_keys(pools), evidence_sink(config)
     if judging.judge_all_again:
         sink.set_aside()
-    keys = pool_keys(pools)
-    now = _judge_missing(config, judging.build_engine, pools, keys, sink)
-    tables = unfold(sink.read(keys))
-    _publish(tables, context)
-    counts = _counts(tables, now, num_cut=_num_cut(pools, config.annotate.judge.max_passage_words))
-    _log(counts, judge, pooled, context)
+    now = _judge_missing(config, judging.build_engine, pools, sink, max_failures=_max_failures(config.annotate, keys))
+    counts = _counts(_publish(sink.read(keys), context), now, config.annotate)
+    _log(counts, pooled, context)
     _report(counts)
     check_failures(counts["statuses"], _max_failures(config.annotate, keys))
-    return {"judge_id": judge, **counts}
+    return {"judge_id": judge_id(config.annotate, model_id=model_id(config.annotate.engine)), **counts}
 
 
 def _judge_missing(
-    config: RunConfig, build_engine: EngineFactory, pools: Path, keys: list[Key], sink: EvidenceSink
+    config: RunConfig, build_engine: EngineFactory, pools: Path, sink: EvidenceSink, *, max_failures: int
 ) -> JudgedNow:
-    known = sink.statuses()
-    retried = _retried(config.annotate)
-    settled = {key: known[key] for key in keys if key in known and known[key] not in retried}
-    pending = frozenset(keys) - settled.keys()
+    keys, known = pool_keys(pools), sink.statuses()
+    pending = pending_keys(config, keys, known)
+    settled = Counter(known[key] for key in set(keys) - set(pending))
     print(f"annotate: {len(pending):,} of {len(keys):,} queries are to be judged", flush=True)
-    cache = (config.output / "cache" / "models").absolute()
-    if pending:
-        checkpoint_directory(config.annotate.engine, cache)  # once, before every actor wants it
+    cache = model_cache(config)
+    if not pending:
+        return JudgedNow()
+    prepare_engine(config.annotate.engine, cache)  # once, before every actor wants it
     with ray_session(config.cluster):
         return judge_pools(
             pools,
             pending,
             partial(build_judge, config.annotate, cache, build_engine),
             sink,
+            InHand(sink.directory / ".in_hand"),
             actors=_actors(config.annotate),
-            max_failures=_max_failures(config.annotate, keys) - num_failed(Counter(settled.values())),
+            max_failures=max_failures - num_failed(settled),
         )
+
+
+def model_cache(config: RunConfig) -> Path:
+    """Where models that had to be converted are kept."""
+    return (config.output / "cache" / "models").absolute()
 
 
 def _actors(config: AnnotateConfig) -> ActorPool:
@@ -107,12 +144,14 @@ def _actors(config: AnnotateConfig) -> ActorPool:
         num_gpus=config.engine.gpus,
         environment=engine_environment(config.engine),
         queries_per_batch=config.queries_per_batch,
+        batches_in_flight=config.batches_in_flight,
     )
 
 
 def _retried(config: AnnotateConfig) -> set[Status]:
     """Only an engine error may go away by itself; the others fail the same way again."""
-    return {"engine_error", "malformed", "truncated", "too_long"} if config.retry_failed else {"engine_error"}
+    always: set[Status] = {"engine_error"}
+    return always | {"malformed", "truncated", "too_long"} if config.retry_failed else always
 
 
 def _has_something_to_retry(planned: StepPlan, config: AnnotateConfig) -> bool:
@@ -123,45 +162,46 @@ def _has_something_to_retry(planned: StepPlan, config: AnnotateConfig) -> bool:
     return not _retried(config).isdisjoint(statuses)
 
 
-def _max_failures(config: AnnotateConfig, keys: list[Key]) -> int:
+def _max_failures(config: AnnotateConfig, keys: Sequence[Key]) -> int:
     return int(config.max_failed_share * len(keys))
 
 
-def _publish(tables: JudgedTables, context: StepContext) -> None:
-    for name, table in {
-        JUDGED_QUERIES: tables.judged_queries,
-        JUDGMENTS: tables.judgments,
-        TRACES: tables.traces,
-    }.items():
-        schema.write_dataset(context.directory / name, table, fingerprint=context.fingerprint)
+def _publish(evidence: Iterable[pa.Table], context: StepContext) -> _Published:
+    """The three datasets, written a range of keys at a time."""
+    published = _Published()
+    datasets = {JUDGED_QUERIES: schema.JUDGED_QUERIES, JUDGMENTS: schema.JUDGMENTS, TRACES: schema.JUDGE_TRACES}
+    with ExitStack() as stack:
+        appends = [
+            stack.enter_context(
+                schema.writing_dataset(context.directory / name, columns, fingerprint=context.fingerprint)
+            )
+            for name, columns in datasets.items()
+        ]
+        for rows in evidence:
+            tables = unfold(rows)
+            for append, table in zip(appends, (tables.judged_queries, tables.judgments, tables.traces), strict=True):
+                append(table)
+            published.statuses.update(tables.judged_queries["status"].to_pylist())
+            published.num_judgments += tables.judgments.num_rows
+            published.passages_cut += pc.sum(tables.judged_queries["passages_cut"], min_count=0).as_py()
+            published.asked_again += pc.sum(pc.equal(tables.traces["attempt"], 2), min_count=0).as_py()
+            published.ledger.add(tables.traces, num_queries=tables.judged_queries.num_rows)
+    return published
 
 
-def _num_cut(pools: Path, max_words: int) -> int:
-    batches = pq.ParquetFile(pools).iter_batches(columns=["passages"])
-    texts = (text for batch in batches for text in pc.struct_field(pc.list_flatten(batch["passages"]), "text"))
-    return sum(is_cut(text.as_py(), max_words) for text in texts)
-
-
-def _counts(tables: JudgedTables, now: JudgedNow, *, num_cut: int) -> dict[str, Any]:
-    def total(column: str) -> float:
-        return pc.sum(tables.traces[column], min_count=0).as_py()
-
+def _counts(published: _Published, now: JudgedNow, config: AnnotateConfig) -> dict[str, Any]:
     return {
-        "statuses": dict(sorted(Counter(tables.judged_queries["status"].to_pylist()).items())),
-        "judgments": tables.judgments.num_rows,
+        "statuses": dict(sorted(published.statuses.items())),
+        "judgments": published.num_judgments,
         "judged_now": now.num_queries,
-        "prompts": tables.traces.num_rows,
-        "prompt_tokens": total("prompt_tokens"),
-        "cached_tokens": total("cached_tokens"),
-        "output_tokens": total("output_tokens"),
-        "engine_seconds": round(total("seconds"), 3),
-        "passages_cut": num_cut,
+        "passages_cut": published.passages_cut,
+        "asked_again": published.asked_again,
+        "ledger": summary(published.ledger, config.price, gpus=config.engine.gpus),
     }
 
 
-def _log(counts: Mapping[str, Any], judge: str, pooled: StepResult, context: StepContext) -> None:
-    statuses = counts["statuses"]
-    context.journal.params({"annotate.judge_id": judge})
+def _log(counts: Mapping[str, Any], pooled: StepResult, context: StepContext) -> None:
+    statuses, ledger = counts["statuses"], counts["ledger"]
     context.journal.dataset(
         pool.POOLS,
         path=pooled.directory / pool.POOLS,
@@ -169,19 +209,19 @@ def _log(counts: Mapping[str, Any], judge: str, pooled: StepResult, context: Ste
         context="annotation",
         num_rows=sum(statuses.values()),
     )
-    flat = {**{f"status.{name}": count for name, count in statuses.items()}, **counts}
-    context.journal.metrics({f"annotate.{name}": value for name, value in flat.items() if name != "statuses"})
+    flat = {**{f"status.{name}": count for name, count in statuses.items()}, **counts, **ledger}
+    numbers = {name: value for name, value in flat.items() if isinstance(value, int | float)}
+    context.journal.metrics({f"annotate.{name}": value for name, value in numbers.items()})
 
 
 def _report(counts: Mapping[str, Any]) -> None:
-    statuses, seconds = counts["statuses"], counts["engine_seconds"]
+    statuses = counts["statuses"]
     num_queries, failed = sum(statuses.values()), num_failed(statuses)
     by_status = ", ".join(f"{count:,} {name}" for name, count in statuses.items())
     print(
         f"annotate: judged {num_queries:,} queries, {counts['judged_now']:,} of them now: {by_status}"
         + (f" ({failed / num_queries:.1%} failed)" if failed else "")
-        + f"; {counts['judgments']:,} judgments, {counts['passages_cut']:,} passages cut; "
-        f"{counts['prompts']:,} prompts, {counts['prompt_tokens']:,} prompt tokens in {seconds:,.1f} engine seconds"
-        + (f" ({counts['prompt_tokens'] / seconds:,.0f} tokens/s)" if seconds else ""),
+        + f"; {counts['judgments']:,} judgments, {counts['passages_cut']:,} passages cut, "
+        f"{counts['asked_again']:,} replies asked for again; {render(counts['ledger'])}",
         flush=True,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from winnow.api.config import ServeConfig
+from winnow.audit.config import AuditConfig
 from winnow.cluster.config import ClusterConfig
 from winnow.config import Config
 from winnow.corpora.config import DataConfig
@@ -44,6 +45,9 @@ class RunConfig(Config):
 
     label: LabelConfig = LabelConfig()
     """From the judge's evidence to positives and negatives."""
+
+    audit: AuditConfig = AuditConfig()
+    """How far the labels can be trusted."""
 
     train: TrainConfig
     """Objective, sampling, optimisation."""

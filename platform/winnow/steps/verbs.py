@@ -8,6 +8,7 @@ from winnow.steps.workspace import StepOptions, StepResult
 from winnow.tracking.recorder import MlflowRecorder
 
 Step = Callable[[RunConfig, StepOptions], StepResult]
+_WITH_REPORT = {"audit", "evaluate"}
 
 
 def step_named(verb: str) -> Step:
@@ -19,6 +20,6 @@ def run_verb(verb: str, config: RunConfig, *, force: bool = False) -> StepResult
     """The result of one step, recorded as a run of its own."""
     with MlflowRecorder(config, run_name=f"{config.name}-{verb}") as recorder:
         result = step_named(verb)(config, StepOptions(force=force, recorder=recorder))
-    if verb == "evaluate":
-        import_module("winnow.steps.evaluate").print_report(result)
+    if verb in _WITH_REPORT:
+        import_module(f"winnow.steps.{verb}").print_report(result)
     return result

@@ -1,7 +1,16 @@
 """The durable sink: what was written is found, whatever else happened."""
 
+import pyarrow as pa
+import pytest
+
+from winnow.cluster import sink as sink_module
 from winnow.cluster.sink import EvidenceSink
+from winnow.judging.rows import EVIDENCE
 from winnow.records import JudgedQuery, Judgment
+
+
+def read(sink, keys):
+    return pa.concat_tables([EVIDENCE.empty_table(), *sink.read(keys)])
 
 
 def judged(query_id, status="ok", score=0.5, detail=None):
@@ -13,7 +22,7 @@ def test_an_unused_sink_knows_nothing(tmp_path):
     sink = EvidenceSink(tmp_path / "evidence")
 
     assert sink.statuses() == {}
-    assert sink.read([("q1", "pool-q1")]).num_rows == 0
+    assert read(sink, [("q1", "pool-q1")]).num_rows == 0
 
 
 def test_only_the_evidence_asked_for_is_read(tmp_path):
@@ -21,7 +30,7 @@ def test_only_the_evidence_asked_for_is_read(tmp_path):
     sink.write([judged("q1"), judged("q2")])
     sink.write([judged("q3", "too_long")])
 
-    rows = sink.read([("q2", "pool-q2"), ("q3", "another pool"), ("q4", "pool-q4")])
+    rows = read(sink, [("q2", "pool-q2"), ("q3", "another pool"), ("q4", "pool-q4")])
 
     assert rows["query_id"].to_pylist() == ["q2"]
     assert sink.statuses()[("q3", "pool-q3")] == "too_long"
@@ -40,7 +49,7 @@ def test_a_label_in_use_never_changes_when_its_query_is_judged_twice(tmp_path):
     for again in [judged("q1", score=0.1), judged("q1", score=0.2), judged("q1", "engine_error")]:
         sink.write([again])
 
-    rows = sink.read([("q1", "pool-q1")]).to_pylist()
+    rows = read(sink, [("q1", "pool-q1")]).to_pylist()
 
     assert [row["judgments"][0]["utility_score"] for row in rows] == [0.1]
 
@@ -50,7 +59,7 @@ def test_a_retry_replaces_a_failure(tmp_path):
     sink.write([judged("q1", "engine_error", detail="first"), judged("q2", "engine_error", detail="first")])
     sink.write([judged("q1"), judged("q2", "engine_error", detail="second")])
 
-    rows = {row["query_id"]: row for row in sink.read([("q1", "pool-q1"), ("q2", "pool-q2")]).to_pylist()}
+    rows = {row["query_id"]: row for row in read(sink, [("q1", "pool-q1"), ("q2", "pool-q2")]).to_pylist()}
 
     assert rows["q1"]["status"] == "ok"
     assert rows["q2"]["detail"] == "second"
@@ -70,4 +79,56 @@ def test_ids_that_run_together_are_kept_apart(tmp_path):
     sink = EvidenceSink(tmp_path)
     sink.write([JudgedQuery("ab", "c", "j", "ok")])
 
-    assert sink.read([("a", "bc")]).num_rows == 0
+    assert read(sink, [("a", "bc")]).num_rows == 0
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Ranges and merges of three, so that a few rows go through many of them."""
+    monkeypatch.setattr(sink_module, "_RANGE_ROWS", 3)
+    monkeypatch.setattr(sink_module, "_PARTS_MERGED", 3)
+
+
+def test_evidence_comes_in_the_order_of_keys_in_ranges_of_bounded_size(tmp_path, small_steps):
+    sink = EvidenceSink(tmp_path)
+    names = [f"q{i}" for i in (5, 2, 9, 0, 7, 1, 8, 3)]
+    for name in names:
+        sink.write([judged(name)])
+
+    tables = list(sink.read([(name, f"pool-{name}") for name in names]))
+
+    assert [table["query_id"].to_pylist() for table in tables] == [["q0", "q1", "q2"], ["q3", "q5", "q7"], ["q8", "q9"]]
+    assert list(tmp_path.glob(".sorting-*")) == []
+
+
+def test_merging_parts_changes_nothing_that_is_read(tmp_path, small_steps):
+    sink = EvidenceSink(tmp_path)
+    for number in range(10):
+        sink.write([judged(f"q{number}", "engine_error" if number % 2 else "ok", detail="first")])
+    sink.write([judged("q1", score=0.9), judged("q2", score=0.1)])
+    keys = [(f"q{number}", f"pool-q{number}") for number in range(10)]
+    before, statuses = read(sink, keys), sink.statuses()
+
+    sink.compact()
+    again = read(sink, keys)
+    sink.compact()
+
+    assert len(list(tmp_path.glob("part-*"))) == 2
+    assert len(list(tmp_path.glob("merged-*"))) == 3
+    assert again == before == read(sink, keys)
+    assert sink.statuses() == statuses
+    assert statuses["q1", "pool-q1"] == "ok"
+
+
+def test_a_merge_that_was_killed_before_it_removed_its_parts_leaves_every_row_once(tmp_path, small_steps):
+    sink = EvidenceSink(tmp_path)
+    for number in range(3):
+        sink.write([judged(f"q{number}")])
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("part-*")}
+    sink.compact()
+    for name, content in kept.items():
+        (tmp_path / name).write_bytes(content)
+
+    rows = read(sink, [(f"q{number}", f"pool-q{number}") for number in range(3)])
+
+    assert rows["query_id"].to_pylist() == ["q0", "q1", "q2"]

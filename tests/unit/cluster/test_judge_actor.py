@@ -1,0 +1,121 @@
+"""The actor without Ray: what it stores, and how a query that kills its process is found."""
+
+import asyncio
+
+import pyarrow as pa
+import pytest
+
+from winnow import schema
+from winnow.cluster.in_hand import InHand
+from winnow.cluster.judge_actor import MOST_DEATHS, JudgeActor
+from winnow.cluster.sink import EvidenceSink
+from winnow.records import Candidate, CandidatePool, JudgedQuery
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing after it runs, notes included."""
+
+
+class ListingJudge:
+    """Judges everything ok, and remembers how many it had at a time."""
+
+    judge_id = "j"
+
+    def __init__(self):
+        self.at_work = 0
+        self.most_at_work = 0
+        self.judged = []
+
+    async def judge(self, pool):
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        await asyncio.sleep(0.01)
+        self.at_work -= 1
+        self.judged.append(pool.query_id)
+        return JudgedQuery(pool.query_id, pool.pool_id, "j", "ok")
+
+    def close(self):
+        self.judged = []
+
+
+def pool(number):
+    return CandidatePool(f"q{number}", "a query", (Candidate("p", "", "text", ()),))
+
+
+def table(*pools):
+    rows = [
+        {"query_id": p.query_id, "query": p.query, "pool_id": p.pool_id, "passages": [], "answers": []} for p in pools
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.CANDIDATE_POOLS)
+
+
+@pytest.fixture
+def judge():
+    return ListingJudge()
+
+
+@pytest.fixture
+def actor(tmp_path, judge):
+    return JudgeActor(lambda: judge, EvidenceSink(tmp_path / "sink"), InHand(tmp_path / "in_hand"))
+
+
+def leave_note(tmp_path, *numbers):
+    """What a process leaves that dies with these queries in hand."""
+    keys = [(f"q{number}", CandidatePool(f"q{number}", "a query", ()).pool_id) for number in numbers]
+    holding = InHand(tmp_path / "in_hand").holding(keys)
+    holding.__enter__()
+    return holding  # kept by the caller: a note that is collected would be taken away
+
+
+def test_a_batch_is_judged_together_and_stored_as_one_part(actor, judge, tmp_path):
+    receipts = actor(table(*map(pool, range(5))))
+
+    assert judge.most_at_work == 5
+    assert receipts["status"].to_pylist() == ["ok"] * 5
+    assert len(list((tmp_path / "sink").glob("part-*"))) == 1
+    assert list((tmp_path / "in_hand").iterdir()) == []
+
+
+def test_a_batch_that_a_process_died_with_is_judged_one_by_one(actor, judge, tmp_path):
+    note = leave_note(tmp_path, 0, 1, 2)
+
+    receipts = actor(table(*map(pool, range(3))))
+
+    assert note is not None
+    assert judge.most_at_work == 1
+    assert receipts["status"].to_pylist() == ["ok"] * 3
+
+
+def test_a_query_that_killed_processes_alone_is_given_up_and_its_neighbours_are_judged(actor, judge, tmp_path):
+    notes = [leave_note(tmp_path, 0, 1, 2), *(leave_note(tmp_path, 1) for _ in range(MOST_DEATHS))]
+
+    actor(table(*map(pool, range(3))))
+
+    statuses = {key[0]: status for key, status in EvidenceSink(tmp_path / "sink").statuses().items()}
+    assert len(notes) == 3
+    assert statuses == {"q0": "ok", "q1": "engine_error", "q2": "ok"}
+    assert judge.judged == ["q0", "q2"]
+
+
+def test_other_batches_are_not_under_suspicion(actor, judge, tmp_path):
+    note = leave_note(tmp_path, 0, 1)
+
+    actor(table(*map(pool, range(2, 6))))
+
+    assert note is not None
+    assert judge.most_at_work == 4
+
+
+def test_a_new_run_starts_without_suspicion(actor, judge, tmp_path):
+    note = leave_note(tmp_path, 0, 1)
+    InHand(tmp_path / "in_hand").clear()
+
+    actor(table(pool(0), pool(1)))
+
+    assert note is not None
+    assert judge.most_at_work == 2
+
+
+def test_an_empty_batch_is_no_work(actor, tmp_path):
+    assert actor(table()).num_rows == 0
+    assert not (tmp_path / "sink").exists()
