@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "winnow"
 
 BASE = {"records", "schema", "config", "errors", "seeding", "files", "models", "progress", "__init__"}
-PURE = {"corpora", "pooling", "engines", "judging", "labels", "losses", "modeling", "retrieval", "evaluation"}
+PURE = {"corpora", "pooling", "engines", "judging", "labels", "losses", "modeling", "retrieval", "evaluation", "audit"}
 ALLOWED = {
     **dict.fromkeys(PURE, BASE | PURE),
     **dict.fromkeys(BASE, BASE),

@@ -9,6 +9,7 @@ from typing import Self
 import bm25s
 import numpy as np
 import Stemmer
+from numpy.typing import NDArray
 
 from winnow.errors import DataError
 from winnow.modeling.text import passage_text
@@ -37,6 +38,13 @@ class BM25:
     def search(self, queries: Sequence[str], k: int) -> list[list[ScoredPassage]]:
         """At most ``k`` passages per query, best first. Passages that share no word with it are left out."""
         return [self._search(tokens, k) for tokens in _tokenize(queries)]
+
+    def scores(self, query: str, positions: Sequence[int]) -> NDArray[np.float32]:
+        """The scores of the passages at ``positions``; 0 for one that shares no word with ``query``."""
+        known = self._index.get_tokens_ids(_tokenize([query])[0])
+        if not known:
+            return np.zeros(len(positions), dtype=np.float32)
+        return self._index.get_scores_from_ids(known)[np.asarray(positions, dtype=np.int64)]
 
     def _search(self, tokens: list[str], k: int) -> list[ScoredPassage]:
         known = self._index.get_tokens_ids(tokens)
