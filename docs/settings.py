@@ -31,8 +31,7 @@ def _section(path: str, config: type[Config]) -> Iterator[str]:
     yield f"## {title}\n\n{(config.__doc__ or '').strip()}\n\n| setting | default | what it does |\n|---|---|---|"
     nested = []
     for name, field in config.model_fields.items():
-        if inner := _config_in(field.annotation):
-            nested.append((f"{path}.{name}".lstrip("."), inner))
+        nested += [(_title(path, name, inner), inner) for inner in _configs_in(field.annotation)]
         yield f"| `{name}` | {_default(field)} | {_help(field)} |"
     yield ""
     for inner_path, inner in nested:
@@ -44,6 +43,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, Config):
         return "see below"
+    if isinstance(field.default, tuple) and any(isinstance(value, Config) for value in field.default):
+        return ", ".join(f"`{{kind: {value.kind}}}`" for value in field.default)
     value = field.default
     return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
 
@@ -54,11 +55,18 @@ def _help(field: FieldInfo) -> str:
     return f"{speed}{text}"
 
 
-def _config_in(annotation: Any) -> type[Config] | None:
-    """The configuration class inside ``X``, ``X | None`` or ``tuple[X, ...]``."""
+def _title(path: str, name: str, config: type[Config]) -> str:
+    """The dotted name of a section; of one that comes in kinds, with its kinds."""
+    kind = config.model_fields.get("kind")
+    kinds = typing.get_args(kind.annotation) if kind is not None else ()
+    return f"{path}.{name}".lstrip(".") + (f", kind {' or '.join(f'`{each}`' for each in kinds)}" if kinds else "")
+
+
+def _configs_in(annotation: Any) -> list[type[Config]]:
+    """The configuration classes inside ``X``, ``X | Y``, ``X | None``, ``Annotated[X, ...]`` or ``tuple[X, ...]``."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, Config) else None
-    return next((found for inner in typing.get_args(annotation) if (found := _config_in(inner))), None)
+        return [annotation] if issubclass(annotation, Config) else []
+    return [found for inner in typing.get_args(annotation) for found in _configs_in(inner)]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def write_config(folder: Path, text: str) -> Path:
 CONFIG = """
 data: {corpus: {path: corpus.jsonl}, train: {queries: queries.jsonl}}
 encoder: {model: ./encoder}
-annotate: {engine: {model: ./llm}}
+annotate: {engine: {kind: vllm, model: ./llm}}
 train: {loss: {temperature: 0.05}}
 """
 
