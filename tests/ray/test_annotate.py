@@ -91,48 +91,23 @@ def wait_for(condition, *, timeout_s: float = 200) -> None:
         time.sleep(0.05)
 
 
-def test_every_pool_is_judged_once_and_counted(tmp_path):
-    pools, sink, log = write_pools(tmp_path / "pools.parquet", 9), EvidenceSink(tmp_path / "sink"), tmp_path / "log"
-
-    now = judge(pools, sink, log=log)
-
-    assert (now.num_queries, dict(now.statuses), now.num_calls) == (9, {"ok": 9}, 36)
-    assert sorted(query for _, query in judged_in(log)) == sorted(f"item{i}" for i in range(9))
-    assert sum(unfold(rows).judgments.num_rows for rows in sink.read(pool_keys(pools))) == 27
-
-
-def test_what_is_not_pending_is_not_judged(tmp_path):
-    few, more = write_pools(tmp_path / "few.parquet", 4), write_pools(tmp_path / "more.parquet", 7)
+def test_every_pending_pool_is_judged_once_whatever_some_of_them_do(tmp_path):
+    few, pools = write_pools(tmp_path / "few.parquet", 3), write_pools(tmp_path / "pools.parquet", 12, empty=5)
     sink, log = EvidenceSink(tmp_path / "sink"), tmp_path / "log"
     judge_without_ray(few, sink)
 
-    now = judge(more, sink, log=log)
-    again = judge(more, sink, log=log)
+    now = judge(pools, sink, max_failures=3, log=log, script={"item6": "raise", "item7": "too_long", "item9": "kill"})
 
-    assert (now.num_queries, again.num_queries) == (3, 0)
-    assert sorted(query for _, query in judged_in(log)) == ["item4", "item5", "item6"]
-
-
-def test_a_query_that_cannot_be_judged_stops_neither_its_batch_nor_the_job(tmp_path):
-    pools, sink = write_pools(tmp_path / "pools.parquet", 7, empty=5), EvidenceSink(tmp_path / "sink")
-
-    now = judge(pools, sink, max_failures=2, script={"item3 ": "raise", "item4 ": "too_long"})
-
-    assert dict(now.statuses) == {"ok": 4, "engine_error": 1, "too_long": 1, "empty_pool": 1}
+    assert dict(now.statuses) == {"ok": 5, "engine_error": 2, "too_long": 1, "empty_pool": 1}
     assert {key[0]: status for key, status in sink.statuses().items() if status != "ok"} == {
-        "q003": "engine_error",
-        "q004": "too_long",
         "q005": "empty_pool",
+        "q006": "engine_error",
+        "q007": "too_long",
+        "q009": "engine_error",  # it kills its process every time
     }
-
-
-def test_a_query_that_kills_its_process_every_time_is_given_up_and_the_others_are_judged(tmp_path):
-    pools, sink = write_pools(tmp_path / "pools.parquet", 6), EvidenceSink(tmp_path / "sink")
-
-    now = judge(pools, sink, max_failures=1, script={"item3 ": "kill"})
-
-    assert dict(now.statuses) == {"ok": 5, "engine_error": 1}
-    assert [key[0] for key, status in sink.statuses().items() if status == "engine_error"] == ["q003"]
+    assert sorted({query for _, query in judged_in(log)}) == sorted(f"item{i}" for i in (3, 4, 6, 7, 8, 9, 10, 11))
+    assert sum(unfold(rows).judgments.num_rows for rows in sink.read(pool_keys(pools))) == 3 * 8
+    assert judge(pools, sink, max_failures=3, log=log).num_queries == 0
 
 
 def test_too_many_failures_stop_the_job_and_what_was_judged_stays(tmp_path):

@@ -1,6 +1,6 @@
 """Settings of judging: the judge, its engine, what it costs, and what the run may use."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, model_validator
 
@@ -101,7 +101,8 @@ class AnnotateConfig(Config):
     """Who judges the candidate pools."""
 
     engine: EngineConfig
-    """The language model."""
+    """The language model. Without a ``kind`` it is ``transformers`` for likelihoods on a CPU, where it was measured to
+    be the faster, and ``vllm`` for everything else."""
 
     judge: JudgeConfig = LikelihoodJudgeConfig()
     """What it is asked."""
@@ -123,6 +124,17 @@ class AnnotateConfig(Config):
 
     price: PriceConfig = PriceConfig()
     """For the ledger's cost."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_follows_the_judge(cls, settings: Any) -> Any:
+        engine = settings.get("engine") if isinstance(settings, dict) else None
+        if not isinstance(engine, dict) or "kind" in engine:
+            return settings
+        judge = settings.get("judge") or {}
+        writes = isinstance(judge, dict) and (judge.get("kind") == "listwise" or judge.get("answers") == "pseudo")
+        kind = "vllm" if writes or engine.get("gpus") else "transformers"
+        return {**settings, "engine": {"kind": kind, **engine}}
 
     @model_validator(mode="after")
     def _actors_are_a_range(self) -> Self:
