@@ -111,6 +111,16 @@ def test_too_many_failures_end_the_step_and_the_next_run_judges_only_the_rest(se
     assert statuses_in(after.directory) == {f"q{i}": "ok" for i in range(6)}
 
 
+def test_two_clean_runs_are_byte_equal_from_pools_to_labels(settings, tmp_path):
+    hashes = []
+    for number, batch in enumerate((2, 5)):
+        config = config_of({**settings, "output": str(tmp_path / f"runs{number}")}, queries_per_batch=batch)
+        judged = pool.pool(config), annotate.annotate(config, build_engine=scripted), label.label(config)
+        hashes.append([result.content_hash for result in judged])
+
+    assert hashes[0] == hashes[1]
+
+
 def test_a_dry_run_counts_without_a_model_and_stores_nothing(settings, monkeypatch, capsys):
     monkeypatch.setattr(estimate, "counting_engine", scripted)
     config = config_of(settings, price={"per_million_prompt_tokens": 1e6})
