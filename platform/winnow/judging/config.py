@@ -77,7 +77,6 @@ class ListwiseJudgeConfig(Config):
 JudgeConfig = Annotated[LikelihoodJudgeConfig | ListwiseJudgeConfig, Discriminator("kind")]
 
 
-
 class PriceConfig(Config):
     """What judging costs. Without a price the ledger has tokens and seconds only."""
 

@@ -49,13 +49,13 @@ class UnansweredError(Exception):
 
 
 class Dialogue:
-    """All calls about one query, and what they cost. ``note`` says what a reader of the judgment should know."""
+    """All calls about one query, and what they cost. ``notes`` say what a reader of the judgment should know."""
 
     def __init__(
         self, engine: Engine, template: ListwiseTemplate, config: ListwiseJudgeConfig, *, query_id: str
     ) -> None:
         self.traces: list[JudgeTrace] = []
-        self.note: str | None = None
+        self.notes: list[str] = []
         self._engine = engine
         self._template = template
         self._config = config

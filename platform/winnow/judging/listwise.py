@@ -47,7 +47,7 @@ class ListwiseJudge:
             shown = self._show(pool)
             judged = replace(judged, passages_cut=shown.num_cut)
             findings = await self._ask(self._rounds(dialogue, shown))
-            judged = self._with_evidence(judged, pool, findings, detail=dialogue.note)
+            judged = self._with_evidence(judged, pool, findings, detail="; ".join(dialogue.notes) or None)
         except EngineDeadError:
             raise
         except UnansweredError as failure:
@@ -69,9 +69,10 @@ class ListwiseJudge:
         return self._showing.show(pool, capacity=capacity)
 
     def _rounds(self, dialogue: Dialogue, shown: ShownPool) -> Rounds:
-        room = self._room.in_conversation(self._turns, shown.query)
-        if self._config.layout == "conversation" and sum(shown.sizes) <= room:
-            return Conversation(dialogue, self._template, shown)
+        if self._config.layout == "conversation":
+            if sum(shown.sizes) <= self._room.in_conversation(self._turns, shown.query):
+                return Conversation(dialogue, self._template, shown)
+            dialogue.notes.append("separate prompts: a conversation does not fit into engine.max_tokens")
         return SeparatePrompts(dialogue, self._template, shown, self._room, overlap=self._config.window_overlap)
 
     async def _ask(self, rounds: Rounds) -> _Findings:

@@ -90,7 +90,7 @@ class SeparatePrompts:
         num_fitting = count_fitting(self._sizes(kept), self._capacity("pseudo_answer", ""))
         is_cut = num_fitting < len(kept)
         if is_cut:
-            self._dialogue.note = f"pseudo-answer from the first {num_fitting} of {len(kept)} relevant passages"
+            self._dialogue.notes.append(f"pseudo-answer from the first {num_fitting} of {len(kept)} relevant passages")
         messages = self._messages("pseudo_answer", kept[:num_fitting], answer="")
         return (await self._dialogue.ask(_ask_answer(messages, window=0 if is_cut else None))).value
 

@@ -51,6 +51,7 @@ class _Published:
     num_judgments: int = 0
     passages_cut: int = 0
     asked_again: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
     ledger: Ledger = field(default_factory=Ledger)
 
 
@@ -185,8 +186,14 @@ def _publish(evidence: Iterable[pa.Table], context: StepContext) -> _Published:
             published.num_judgments += tables.judgments.num_rows
             published.passages_cut += pc.sum(tables.judged_queries["passages_cut"], min_count=0).as_py()
             published.asked_again += pc.sum(pc.equal(tables.traces["attempt"], 2), min_count=0).as_py()
+            published.notes.update(_notes(tables.judged_queries))
             published.ledger.add(tables.traces, num_queries=tables.judged_queries.num_rows)
     return published
+
+
+def _notes(judged_queries: pa.Table) -> list[str]:
+    """What the judge noted on queries that it did judge."""
+    return judged_queries.filter(pc.equal(judged_queries["status"], "ok"))["detail"].drop_null().to_pylist()
 
 
 def _counts(published: _Published, now: JudgedNow, config: AnnotateConfig) -> dict[str, Any]:
@@ -196,6 +203,7 @@ def _counts(published: _Published, now: JudgedNow, config: AnnotateConfig) -> di
         "judged_now": now.num_queries,
         "passages_cut": published.passages_cut,
         "asked_again": published.asked_again,
+        "notes": dict(published.notes.most_common(5)),
         "ledger": summary(published.ledger, config.price, gpus=config.engine.gpus),
     }
 
@@ -225,3 +233,5 @@ def _report(counts: Mapping[str, Any]) -> None:
         f"{counts['asked_again']:,} replies asked for again; {render(counts['ledger'])}",
         flush=True,
     )
+    for note, count in counts["notes"].items():
+        print(f"annotate: {count:,} queries with {note}", flush=True)

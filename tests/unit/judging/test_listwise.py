@@ -332,7 +332,10 @@ def test_utility_is_selected_in_windows_where_too_much_is_relevant():
         "pseudo_answer": 1,
         "utility_selection": 3,
     }
-    assert judged.detail == "pseudo-answer from the first 4 of 10 relevant passages"
+    assert judged.detail == (
+        "separate prompts: a conversation does not fit into engine.max_tokens; "
+        "pseudo-answer from the first 4 of 10 relevant passages"
+    )
 
 
 def test_ranking_in_windows_carries_the_best_of_the_back_to_the_front():
