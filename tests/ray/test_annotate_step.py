@@ -62,29 +62,40 @@ def statuses_in(directory: Path) -> dict[str, str]:
     return {row["query_id"]: row["status"] for row in rows}
 
 
-def test_only_engine_errors_are_retried_unless_asked_and_force_keeps_the_old_evidence(settings):
-    pool.pool(config_of(settings))
-    failing = partial(scripted, script={"number3": "raise", "number4": "too_long"})
+def test_an_engine_error_is_retried_by_the_next_run_and_force_keeps_the_old_evidence(settings):
+    config = config_of(settings)
+    pool.pool(config)
 
-    first = annotate.annotate(config_of(settings), build_engine=failing)
-    second = annotate.annotate(config_of(settings), build_engine=scripted)
-    third = annotate.annotate(config_of(settings), build_engine=scripted)
-    asked = annotate.annotate(config_of(settings, retry_failed=True), build_engine=scripted)
-    forced = annotate.annotate(config_of(settings), StepOptions(force=True), build_engine=scripted)
+    first = annotate.annotate(config, build_engine=partial(scripted, script={"number3": "raise"}))
+    second = annotate.annotate(config, build_engine=scripted)
+    third = annotate.annotate(config, build_engine=scripted)
+    forced = annotate.annotate(config, StepOptions(force=True), build_engine=scripted)
 
-    assert first.summary["statuses"] == {"engine_error": 1, "ok": 4, "too_long": 1}
-    assert (second.summary["judged_now"], second.summary["statuses"]) == (1, {"ok": 5, "too_long": 1})
+    assert first.summary["statuses"] == {"engine_error": 1, "ok": 5}
+    assert (second.summary["judged_now"], second.summary["statuses"]) == (1, {"ok": 6})
     assert third.skipped
-    assert (asked.summary["judged_now"], asked.summary["statuses"]) == (1, {"ok": 6})
     assert (forced.summary["judged_now"], forced.summary["statuses"]) == (6, {"ok": 6})
     evidence = Path(settings["output"]) / "annotate" / "evidence"
     assert len(list(evidence.iterdir())) == 2
 
 
-def test_labels_follow_the_judgments_and_new_thresholds_ask_no_engine(settings, tmp_path):
+def test_only_engine_errors_are_tried_again_unless_everything_is_asked_for(settings):
+    known = {("a", "1"): "ok", ("b", "1"): "engine_error", ("c", "1"): "too_long", ("d", "1"): "empty_pool"}
+    keys = [*known, ("e", "1")]
+
+    usual = annotate.pending_keys(config_of(settings), keys, known)
+    asked = annotate.pending_keys(config_of(settings, retry_failed=True), keys, known)
+
+    assert [name for name, _ in usual] == ["b", "e"]
+    assert [name for name, _ in asked] == ["b", "c", "e"]
+
+
+def test_labels_follow_the_judgments_ask_no_engine_again_and_are_byte_equal_in_a_second_run(settings, tmp_path):
     log = tmp_path / "log"
-    pool.pool(config_of(settings))
-    annotate.annotate(config_of(settings), build_engine=partial(scripted, log=log, script={"number4": "too_long"}))
+    pooled = pool.pool(config_of(settings))
+    annotated = annotate.annotate(
+        config_of(settings), build_engine=partial(scripted, log=log, script={"number4": "too_long"})
+    )
     asked = log.read_text()
 
     result = label.label(config_of(settings))
@@ -99,6 +110,12 @@ def test_labels_follow_the_judgments_and_new_thresholds_ask_no_engine(settings, 
     assert strict.summary["without_negatives"] == 5
     assert log.read_text() == asked
 
+    # A second clean run, in other batches, is byte-equal from pools to labels.
+    other = config_of({**settings, "output": str(tmp_path / "other")}, queries_per_batch=2)
+    again = pool.pool(other), annotate.annotate(other, build_engine=partial(scripted, script={"number4": "too_long"}))
+    hashes = [result.content_hash for result in (*again, label.label(other))]
+    assert hashes == [result.content_hash for result in (pooled, annotated, result)]
+
 
 def test_too_many_failures_end_the_step_and_the_next_run_judges_only_the_rest(settings):
     pool.pool(config_of(settings))
@@ -111,28 +128,17 @@ def test_too_many_failures_end_the_step_and_the_next_run_judges_only_the_rest(se
     assert statuses_in(after.directory) == {f"q{i}": "ok" for i in range(6)}
 
 
-def test_two_clean_runs_are_byte_equal_from_pools_to_labels(settings, tmp_path):
-    hashes = []
-    for number, batch in enumerate((2, 5)):
-        config = config_of({**settings, "output": str(tmp_path / f"runs{number}")}, queries_per_batch=batch)
-        judged = pool.pool(config), annotate.annotate(config, build_engine=scripted), label.label(config)
-        hashes.append([result.content_hash for result in judged])
-
-    assert hashes[0] == hashes[1]
-
-
 def test_a_dry_run_counts_without_a_model_and_stores_nothing(settings, monkeypatch, capsys):
     monkeypatch.setattr(estimate, "counting_engine", scripted)
     config = config_of(settings, price={"per_million_prompt_tokens": 1e6})
-    pool.pool(config)
+    sizes = [len(row["passages"]) for row in pq.read_table(pool.pool(config).directory / pool.POOLS).to_pylist()]
 
     values = estimate.estimate(config)
 
-    assert values["queries"] == 6
-    assert values["calls"] == annotate.annotate(config, build_engine=scripted).summary["ledger"]["calls"]
+    assert (values["queries"], values["calls"]) == (6, sum(sizes) + 6)
     assert values["cost"] == pytest.approx(values["prompt_tokens"])
     assert "6 queries are to be judged (0 are already)" in capsys.readouterr().out
-    assert estimate.estimate(config)["queries"] == 0
+    assert annotate.evidence_sink(config).statuses() == {}
 
 
 def test_the_same_pools_in_another_order_are_judged_by_the_same_judge_once(settings, tmp_path):

@@ -63,18 +63,24 @@ def start(config, model_cache):
     return EngineProcess.options(runtime_env={"env_vars": engine_environment(config)}).remote(config, model_cache)
 
 
-@pytest.fixture(scope="module", params=[VLLM, TRANSFORMERS], ids=lambda config: config.kind)
-def engine(request, ray_cluster, model_cache):
-    actor = start(request.param, model_cache)
-    yield actor
-    ray.kill(actor)
-
-
 @pytest.fixture(scope="module")
 def vllm(ray_cluster, model_cache):
     actor = start(VLLM, model_cache)
     yield actor
     ray.kill(actor)
+
+
+@pytest.fixture(scope="module")
+def transformers(ray_cluster, model_cache):
+    actor = start(TRANSFORMERS, model_cache)
+    yield actor
+    ray.kill(actor)
+
+
+@pytest.fixture(params=["vllm", "transformers"])
+def engine(request):
+    """Each of the two, started once for all tests of this file."""
+    return request.getfixturevalue(request.param)
 
 
 def test_a_passage_about_the_question_makes_it_likelier_than_another_does(engine):
@@ -146,11 +152,9 @@ def test_a_drawn_reply_is_repeatable_with_its_seed(engine):
     assert first.text == again.text != other.text
 
 
-def test_both_engines_give_about_the_same_scores(vllm, ray_cluster, model_cache):
-    other = start(TRANSFORMERS, model_cache)
+def test_both_engines_give_about_the_same_scores(vllm, transformers):
     requests = [ABOUT_AGE, ABOUT_BREAD, LikelihoodRequest(LONG.content, ABOUT_AGE.continuation)]
-    pairs = zip(*ray.get([vllm.ask.remote(*requests), other.ask.remote(*requests)]), strict=True)
-    ray.kill(other)
+    pairs = zip(*ray.get([vllm.ask.remote(*requests), transformers.ask.remote(*requests)]), strict=True)
 
     for one, two in pairs:
         assert one.mean_logprob == pytest.approx(two.mean_logprob, abs=0.1)
@@ -189,10 +193,9 @@ def test_many_requests_at_once_are_all_answered_and_share_the_time(vllm):
     assert max(scores) - min(scores) < 0.1
 
 
-def test_closing_ends_what_waits_and_what_comes(ray_cluster, model_cache):
-    actor = start(VLLM, model_cache)
-    errors = ray.get(actor.close_while_asked.remote(ChatRequest(COLOURS, 900)))
-    ray.kill(actor)
+def test_closing_ends_what_waits_and_what_comes(vllm):
+    """The last test of this file: it closes the engine that the others share."""
+    errors = ray.get(vllm.close_while_asked.remote(ChatRequest(COLOURS, 900)))
 
     assert [type(error) for error in errors] == [EngineDeadError] * 2
     assert {str(error) for error in errors} == {"the engine was closed"}
