@@ -181,6 +181,8 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         if not trial.is_done():
             trial.driver.kill()
         cluster.shutdown()
+    if code:
+        print("the last driver said:", *(folder / "killed" / "stderr").read_text().splitlines()[-15:], sep="\n")
     killed = runs.publish(pools, trial.sink, folder / "killed")
     rows = pq.read_table(folder / "killed" / "judged_queries.parquet")
     print(f"{options.queries:,} queries, {time.monotonic() - started:.0f} s, last driver's exit code {code}")

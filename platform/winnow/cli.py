@@ -88,7 +88,7 @@ def annotate(config_path: Path, overrides: Sequence[str], force: bool, dry_run: 
     if dry_run:
         from winnow.steps.estimate import estimate
 
-        estimate(config)
+        estimate(config, judge_all_again=force)
     else:
         from winnow.steps.verbs import run_verb
 

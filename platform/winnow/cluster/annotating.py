@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,7 +44,6 @@ class JudgedNow:
 
     statuses: Counter[str] = field(default_factory=Counter)
     num_calls: int = 0
-    num_tokens: int = 0
     num_batches: int = 0
 
     @property
@@ -54,7 +54,6 @@ class JudgedNow:
         """Count a batch."""
         self.statuses.update(receipts["status"].to_pylist())
         self.num_calls += pc.sum(receipts["num_calls"], min_count=0).as_py()
-        self.num_tokens += pc.sum(receipts["num_tokens"], min_count=0).as_py()
         self.num_batches += 1
 
 
@@ -67,13 +66,15 @@ def judge_pools(
     *,
     actors: ActorPool,
     max_failures: int,
+    settled: Mapping[str, int] = MappingProxyType({}),
 ) -> JudgedNow:
     """Judges the pools of ``pools`` (a ``candidate_pools`` file) whose key is ``pending``, into ``sink``.
 
-    Raises ``TooManyFailuresError`` as soon as more than ``max_failures`` queries failed; what was
-    judged by then stays in the sink.
+    Raises ``TooManyFailuresError`` as soon as more than ``max_failures`` queries failed, those among the
+    statuses ``settled`` before included; what was judged by then stays in the sink.
     """
     now = JudgedNow()
+    check_failures(settled, max_failures)
     if not pending:
         return now
     preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
@@ -84,7 +85,7 @@ def judge_pools(
             now.add(receipts)
             bar.note(failed=num_failed(now.statuses))
             bar.advance(receipts.num_rows)
-            check_failures(now.statuses, max_failures)
+            check_failures(now.statuses + Counter(settled), max_failures)
             if now.num_batches % _COMPACT_EVERY == 0:
                 sink.compact()
     sink.compact()

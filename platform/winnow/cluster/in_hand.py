@@ -21,14 +21,14 @@ class InHand:
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
 
-    def deaths(self, keys: Sequence[Key]) -> int:
-        """How many processes died while they held exactly ``keys``."""
-        return sum(1 for _ in self._directory.glob(f"{_digest(keys)}-*"))
+    def deaths(self, keys: Sequence[Key], *, alone: bool = False) -> int:
+        """How many processes died while they held exactly ``keys``, as a batch or as a query taken alone."""
+        return sum(1 for _ in self._directory.glob(f"{_digest(keys, alone)}-*"))
 
     @contextmanager
-    def holding(self, keys: Sequence[Key]) -> Iterator[None]:
+    def holding(self, keys: Sequence[Key], *, alone: bool = False) -> Iterator[None]:
         """A note on ``keys`` for as long as the block runs."""
-        note = self._directory / f"{_digest(keys)}-{uuid.uuid4().hex[:8]}"
+        note = self._directory / f"{_digest(keys, alone)}-{uuid.uuid4().hex[:8]}"
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
         try:
@@ -41,5 +41,5 @@ class InHand:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _digest(keys: Sequence[Key]) -> str:
-    return hashlib.sha256(repr(sorted(keys)).encode()).hexdigest()[:24]
+def _digest(keys: Sequence[Key], alone: bool) -> str:
+    return hashlib.sha256(repr((alone, sorted(keys))).encode()).hexdigest()[:24]

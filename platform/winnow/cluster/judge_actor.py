@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from threading import Thread
+from threading import Lock, Thread
 
 import pyarrow as pa
 
@@ -19,9 +19,7 @@ from winnow.judging.protocol import Judge, JudgeFactory
 from winnow.judging.rows import pools_of
 from winnow.records import CandidatePool, JudgedQuery
 
-RECEIPT = pa.schema(
-    [("query_id", pa.string()), ("status", pa.string()), ("num_calls", pa.int64()), ("num_tokens", pa.int64())]
-)
+RECEIPT = pa.schema([("query_id", pa.string()), ("status", pa.string()), ("num_calls", pa.int64())])
 MOST_DEATHS = 2
 """Processes that a query may kill, judged alone, before it is given up."""
 _EXIT_CODE = 70
@@ -34,26 +32,35 @@ class JudgeActor:
         self._judge = build_judge()
         self._sink = sink
         self._in_hand = in_hand
+        self._alone = Lock()
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="winnow-judge", daemon=True).start()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         pools = pools_of(table)
-        keys = [_key(pool) for pool in pools]
-        # A process died with this batch: one of its queries may be the reason.
-        groups = [pools] if not self._in_hand.deaths(keys) else [[pool] for pool in pools]
-        judged = [one for group in groups if group for one in self._store(group)]
+        judged = self._judge_batch(pools) if pools else []
         return pa.Table.from_pylist(list(map(_receipt, judged)), schema=RECEIPT)
 
-    def _store(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
+    def _judge_batch(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
         keys = [_key(pool) for pool in pools]
-        deaths = self._in_hand.deaths(keys)
-        if len(pools) == 1 and deaths >= MOST_DEATHS:
-            judged = [self._given_up(pools[0], deaths)]
-        else:
-            with self._in_hand.holding(keys):
-                judged = self._judge_all(pools)
+        if self._in_hand.deaths(keys):
+            # A process died with this batch: one of its queries may be the reason.
+            return [self._judge_alone(pool) for pool in pools]
+        with self._in_hand.holding(keys):
+            judged = self._judge_all(pools)
         self._sink.write(judged)
+        return judged
+
+    def _judge_alone(self, pool: CandidatePool) -> JudgedQuery:
+        """One suspect at a time, or another one would be blamed for its deeds."""
+        with self._alone:
+            deaths = self._in_hand.deaths([_key(pool)], alone=True)
+            if deaths >= MOST_DEATHS:
+                judged = self._given_up(pool, deaths)
+            else:
+                with self._in_hand.holding([_key(pool)], alone=True):
+                    (judged,) = self._judge_all([pool])
+            self._sink.write([judged])
         return judged
 
     def _judge_all(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
@@ -82,5 +89,4 @@ def _receipt(judged: JudgedQuery) -> dict[str, str | int]:
         "query_id": judged.query_id,
         "status": judged.status,
         "num_calls": len(judged.traces),
-        "num_tokens": sum(trace.prompt_tokens + trace.output_tokens for trace in judged.traces),
     }

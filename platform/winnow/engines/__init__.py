@@ -25,8 +25,15 @@ def build_engine(config: EngineConfig, cache: Path) -> Engine:
 
 
 def prepare_engine(config: EngineConfig, cache: Path) -> None:
-    """Do once, before many processes build the engine, what one has to do: find the model, convert a GGUF file."""
-    if config.kind != "server":
+    """Do once, before many processes build the engine, what one has to do: find the model, convert a GGUF file.
+
+    Raises ``ConfigError`` for a server that cannot be used, here rather than in an actor.
+    """
+    if config.kind == "server":
+        from winnow.engines.server_connection import ServerConnection
+
+        ServerConnection(config).close()
+    else:
         checkpoint_directory(config, cache)
 
 

@@ -1,8 +1,9 @@
 """Which language model judges, and what it may use of a machine."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, field_validator
 
 from winnow.config import Config, speed_knob
 from winnow.models import ModelReference
@@ -108,6 +109,16 @@ class ServerConfig(Config):
 
     cpus: float = speed_knob(0.5, gt=0)
     """CPUs that each actor reserves."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected http:// or https:// and a host, such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("holds a user, a password or a query; name the key's variable in api_key_variable")
+        return base_url
 
     @property
     def gpus(self) -> int:

@@ -100,6 +100,11 @@ class ServerConnection:
             served = {model.id: model for model in self._blocking.models.list()}
         except OpenAIError as error:
             raise ConfigError(self._explain_unusable(error, config)) from None
+        except (AttributeError, TypeError, ValueError):
+            raise ConfigError(
+                f"{config.base_url} does not answer as an OpenAI-compatible server does; "
+                f"engine.base_url usually ends in /v1"
+            ) from None
         if config.model not in served:
             raise ConfigError(
                 f"the server at {config.base_url} serves {sorted(served)[:20]}, expected {config.model!r} "
@@ -164,4 +169,6 @@ def _read_key(variable: str | None) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise ConfigError(f"engine.api_key_variable names {variable!r}, which is not set here; put the key into it")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError(f"what {variable!r} holds is no key: it has spaces, line ends or other signs within")
     return key

@@ -145,9 +145,12 @@ def _likelihood_params() -> Any:
 
 def _reply(output: Any, seconds: float) -> Reply:
     (completion,) = output.outputs
+    reason = completion.finish_reason
+    is_said = reason in ("stop", "length")
     return Reply(
-        text=completion.text,
-        finish_reason="length" if completion.finish_reason == "length" else "stop",
+        text=completion.text if is_said else "",
+        finish_reason=reason if is_said else "error",
+        error=None if is_said else f"vLLM ended the reply with {reason!r}, expected 'stop' or 'length'",
         prompt_tokens=len(output.prompt_token_ids),
         cached_tokens=output.num_cached_tokens or 0,
         output_tokens=len(completion.token_ids),

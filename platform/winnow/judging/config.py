@@ -35,6 +35,25 @@ class LikelihoodJudgeConfig(Config):
     max_passage_words: int = Field(default=300, ge=1)
     """Longer passages are cut here before they are judged, and counted."""
 
+    def uses(self, setting: str) -> bool:
+        """Whether ``setting`` has an effect on this kind of judge."""
+        asks_for_answers, writes = self.kind != "query_gain", self.kind != "query_gain" and self.answers == "pseudo"
+        effects = {
+            "answers": asks_for_answers,
+            "answer_weight": self.kind == "qa_gain",
+            "query_template": self.kind != "answer_gain" or writes,
+            "answer_template": asks_for_answers,
+            "pseudo_answer_template": writes,
+        }
+        return effects.get(setting, True)
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> Self:
+        idle = sorted(name for name in self.model_fields_set if not self.uses(name))
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect with kind: {self.kind}; remove it")
+        return self
+
 
 class ListwiseJudgeConfig(Config):
     """Shows the model all candidates at once: relevance selection, pseudo-answer, utility (arXiv 2504.05220)."""
@@ -94,6 +113,9 @@ class PriceConfig(Config):
 
     per_million_output_tokens: float | None = speed_knob(None, ge=0)
     """Of a served model."""
+
+    expected_tokens_per_s: float | None = speed_knob(None, gt=0)
+    """Of one engine, for ``--dry-run`` as long as this judge has judged nothing; afterwards its own speed is known."""
 
 
 class AnnotateConfig(Config):

@@ -22,5 +22,7 @@ def _prompts(judge: JudgeConfig) -> list[str]:
     """What changes when a prompt of ``judge`` does."""
     if judge.kind == "listwise":
         return [load_listwise_template(judge.template).digest]
-    scoring = [load_template(judge.query_template).digest, load_template(judge.answer_template).digest]
-    return [*scoring, load_listwise_template(judge.pseudo_answer_template).digest]
+    scoring = [judge.query_template] if judge.uses("query_template") else []
+    scoring += [judge.answer_template] if judge.uses("answer_template") else []
+    writing = [judge.pseudo_answer_template] if judge.uses("pseudo_answer_template") else []
+    return [*(load_template(name).digest for name in scoring), *(load_listwise_template(n).digest for n in writing)]

@@ -107,11 +107,12 @@ def render(values: Mapping[str, Any]) -> str:
     """One sentence of what ``summary`` holds."""
     cached = values["cached_tokens"] / values["prompt_tokens"] if values["prompt_tokens"] else 0.0
     speed = "" if values["tokens_per_s"] is None else f" ({values['tokens_per_s']:,.0f} tokens/s)"
+    time = "" if values["seconds"] is None else f" in {values['seconds']:,.1f} engine seconds{speed}"
     money = ""
     if values["cost"] is not None:
         per_thousand = f"{values['cost_per_1000_queries']:,.2f} per 1,000 queries"
         money = f"; {values['cost']:,.2f} {values['currency']}, {per_thousand}"
     return (
         f"{values['calls']:,} calls, {values['prompt_tokens']:,} prompt tokens ({cached:.0%} from the prefix cache), "
-        f"{values['output_tokens']:,} output tokens in {values['seconds']:,.1f} engine seconds{speed}{money}"
+        f"{values['output_tokens']:,} output tokens{time}{money}"
     )

@@ -7,6 +7,7 @@ Query likelihood as a relevance signal: UPR, arXiv 2204.07496; likelihood of the
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -103,6 +104,9 @@ class LikelihoodJudge:
             if each.error is not None:
                 status: Status = "too_long" if each.finish_reason == "too_long" else "engine_error"
                 raise UnansweredError(status, f"passage {passage_id!r}: {each.error}")
+            if not math.isfinite(each.mean_logprob):
+                what = f"passage {passage_id!r} has the log probability {each.mean_logprob}, expected a finite one"
+                raise UnansweredError("engine_error", f"{what}; use engine.dtype bfloat16 or float32")
         prior, *posteriors = (each.mean_logprob for each in found)
         return [posterior - prior for posterior in posteriors]
 
@@ -141,6 +145,7 @@ class LikelihoodJudge:
             self.judge_id,
             status,
             detail=detail,
+            attempts=max((trace.attempt for trace in findings.traces), default=1),
             pseudo_answer=findings.pseudo_answer,
             passages_cut=sum(is_cut(passage.text, self._config.max_passage_words) for passage in pool.passages),
             judgments=judgments,

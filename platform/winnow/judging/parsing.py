@@ -16,6 +16,9 @@ _LABELS = re.compile(r"\s*\d+(?:(?:\s*,\s*|\s+)\d+)*\s*", re.ASCII)
 # What may stand between two labels. Other words there mean that the reply talks about passages one by one,
 # as in "[1] is off-topic, [2] helps"; to read that as a list would select the first too.
 _BETWEEN = re.compile(r"(?:[\s,;.&*`'\">|-]|and|then|passages?)*", re.IGNORECASE | re.ASCII)
+# Are the labels between meant as well? "[1]-[5]", "[1], [2], ..., [9]". A dash after a line end is a bullet.
+_RANGE = re.compile(r"[^\S\n]*-+[^\S\n]*|.*\.\s*\..*", re.DOTALL)
+_DENIAL = re.compile(r"\b(?:not|no|none|neither|nor|except|irrelevant|useless|off-topic)\b|n['’]t\b", re.IGNORECASE)
 # Brackets that are left when groups are taken out: nested, never closed, or of a kind that was not asked for.
 _STRAY = re.compile(r"[\[\]［］【】]")
 
@@ -39,6 +42,8 @@ def parse_selection(reply: str, *, pool_size: int, among: Collection[int] | None
     if named and is_none:
         raise JudgmentParseError(f"expected either labels or [none], found both in {_quote(answer)}")
     _check_between(answer, named)
+    if named:
+        _check_around(answer)
     labels = dict.fromkeys(label for group in named for label in _labels_of(group[1]))
     return _positions(list(labels), pool_size, range(pool_size) if among is None else among)
 
@@ -101,8 +106,15 @@ def _check_brackets(answer: str) -> None:
 def _check_between(answer: str, named: Sequence[re.Match[str]]) -> None:
     for label, following in pairwise(named):
         between = answer[label.end() : following.start()]
-        if not _BETWEEN.fullmatch(between):
+        if _RANGE.fullmatch(between) or not _BETWEEN.fullmatch(between):
             raise JudgmentParseError(f"expected a list of labels, found {_quote(between)} between two of them")
+
+
+def _check_around(answer: str) -> None:
+    """One label among words that take it back, such as ``[1] is off-topic``, is no selection."""
+    denial = _DENIAL.search(_GROUP.sub("", answer))
+    if denial is not None:
+        raise JudgmentParseError(f"expected a list of labels, found {denial[0]!r} beside them in {_quote(answer)}")
 
 
 def _holds_number(group: str) -> bool:

@@ -68,7 +68,7 @@ def annotate(
     """The judgments of every pool. Engine errors of an earlier run are retried; ``force`` judges everything again."""
     planned = plan(config)
     judging = _Judging(build_engine, judge_all_again=options.force)
-    force = options.force or _has_something_to_retry(planned, config.annotate)
+    force = options.force or _has_something_to_retry(planned, config.annotate) or _was_interrupted(config)
     return produce(planned, partial(_build, config, judging), replace(options, force=force))
 
 
@@ -128,7 +128,8 @@ def _judge_missing(
             sink,
             InHand(sink.directory / ".in_hand"),
             actors=_actors(config.annotate),
-            max_failures=max_failures - num_failed(settled),
+            max_failures=max_failures,
+            settled=settled,
         )
 
 
@@ -163,8 +164,16 @@ def _has_something_to_retry(planned: StepPlan, config: AnnotateConfig) -> bool:
     return not _retried(config).isdisjoint(statuses)
 
 
+def _was_interrupted(config: RunConfig) -> bool:
+    """Whether judging everything again was begun and not finished: the sink then holds less than the pools."""
+    sink = evidence_sink(config)
+    keys = pool_keys(find(pool.plan(config)).directory / pool.POOLS)
+    return sink.directory.exists() and not set(keys) <= sink.statuses().keys()
+
+
 def _max_failures(config: AnnotateConfig, keys: Sequence[Key]) -> int:
-    return int(config.max_failed_share * len(keys))
+    """At least one, so that a single bad query does not stop a small job."""
+    return max(1, int(config.max_failed_share * len(keys))) if config.max_failed_share else 0
 
 
 def _publish(evidence: Iterable[pa.Table], context: StepContext) -> _Published:

@@ -29,7 +29,7 @@ from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
 from winnow.corpora.store import corpus_hash, passages_path, read_passages
 from winnow.engines import build_engine
-from winnow.errors import DataError
+from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
 from winnow.judging.build import EngineFactory
 from winnow.judging.rows import pools_of
@@ -212,6 +212,11 @@ def _encoder_scores(
 
 def _opinions(config: RunConfig, judged: _Judged, build_engine: EngineFactory, context: StepContext) -> _Opinions:
     other = other_id = again = reordering = None
+    if config.audit.against is not None and config.label.min_score == "calibrated":
+        raise ConfigError(
+            "audit.against does not go with label.min_score: calibrated, as a threshold of one judge means nothing on "
+            "another's scores; give label.min_score a number or leave it out for this audit"
+        )
     if config.audit.against is not None:
         table = schema.read_dataset(_other_judgments(config.audit.against), schema.JUDGMENTS)
         other_id = ", ".join(sorted(table["judge_id"].unique().to_pylist()))

@@ -5,6 +5,7 @@ The judge itself runs on the sample, over an engine that only counts tokens and 
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,31 @@ _SAMPLE = 50
 """Pools that the judge is run on, and judged queries that its speed is taken from."""
 
 
-def estimate(config: RunConfig) -> dict[str, Any]:
-    """Tokens, time and cost of what ``annotate`` would still judge; printed, and nothing is stored."""
+def estimate(config: RunConfig, *, judge_all_again: bool = False) -> dict[str, Any]:
+    """Tokens, time and cost of what ``annotate`` would still judge; printed, and nothing is stored.
+
+    Time is ``None``, and with it a cost by GPU-hour, where the speed of the judge is not known.
+    """
     pools = find(pool.plan(config)).directory / pool.POOLS
     keys, sink = pool_keys(pools), evidence_sink(config)
     known = sink.statuses()
-    pending = pending_keys(config, keys, known)
+    pending = keys if judge_all_again else pending_keys(config, keys, known)
     sampled = random.Random(derive_seed(config.seed, "estimate")).sample(sorted(pending), min(_SAMPLE, len(pending)))
     judge = build_judge(config.annotate, model_cache(config), counting_engine)
-    ledger = _ledger(unfold(evidence_table(asyncio.run(_judge(judge, _read(pools, frozenset(sampled)))))))
+    tables = unfold(evidence_table(asyncio.run(_judge(judge, _read(pools, frozenset(sampled))))))
+    ledger = _ledger(tables)
     speed = _measured_speed(sink, [key for key, status in known.items() if status == "ok"][:_SAMPLE])
+    speed = speed or config.annotate.price.expected_tokens_per_s
     expected = ledger.scaled(len(pending))
     for totals in expected.rounds.values():
         totals.seconds = 0.0 if speed is None else (totals.prompt_tokens + totals.output_tokens) / speed
     values = summary(expected, config.annotate.price, gpus=config.annotate.engine.gpus)
-    _report(values, num_sampled=len(sampled), num_known=len(keys) - len(pending), speed=speed)
+    if speed is None:
+        values["seconds"] = None
+        if config.annotate.price.per_gpu_hour is not None:
+            values["cost"] = values["cost_per_1000_queries"] = None
+    statuses = Counter(tables.judged_queries["status"].to_pylist())
+    _report(values, statuses, num_known=len(keys) - len(pending), speed=speed)
     return values
 
 
@@ -78,21 +89,22 @@ def _ledger(judged: JudgedTables) -> Ledger:
     return ledger
 
 
-def _report(values: dict[str, Any], *, num_sampled: int, num_known: int, speed: float | None) -> None:
+def _report(values: dict[str, Any], statuses: Counter[str], *, num_known: int, speed: float | None) -> None:
+    sampled = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
     print(
-        f"dry run: {values['queries']:,} queries are to be judged ({num_known:,} are already), estimated from "
-        f"{num_sampled} of them: {render(values)}",
+        f"dry run: {values['queries']:,} queries are to be judged ({num_known:,} are already), "
+        f"estimated from a sample of them ({sampled}): {render(values)}",
         flush=True,
     )
     if speed is None:
         print(
-            "dry run: this judge has judged nothing here yet, so its speed is not known and time is not estimated; "
-            "judge a few queries (`--set data.train.queries=...`), or price by token",
+            "dry run: this judge has judged nothing here yet, so its speed is not known, and neither are time and a "
+            "cost by GPU-hour; say what you expect of one engine in annotate.price.expected_tokens_per_s",
             flush=True,
         )
     else:
         print(
-            f"dry run: about {values['seconds'] / 3600:,.2f} engine hours at the {speed:,.0f} tokens/s measured on its "
-            f"earlier judgments; divide by the number of engines",
+            f"dry run: about {values['seconds'] / 3600:,.2f} engine hours at {speed:,.0f} tokens/s (measured on this "
+            f"judge's earlier judgments, or expected in annotate.price); divide by the number of engines",
             flush=True,
         )

@@ -59,10 +59,10 @@ def actor(tmp_path, judge):
     return JudgeActor(lambda: judge, EvidenceSink(tmp_path / "sink"), InHand(tmp_path / "in_hand"))
 
 
-def leave_note(tmp_path, *numbers):
+def leave_note(tmp_path, *numbers, alone=False):
     """What a process leaves that dies with these queries in hand."""
     keys = [(f"q{number}", CandidatePool(f"q{number}", "a query", ()).pool_id) for number in numbers]
-    holding = InHand(tmp_path / "in_hand").holding(keys)
+    holding = InHand(tmp_path / "in_hand").holding(keys, alone=alone)
     holding.__enter__()
     return holding  # kept by the caller: a note that is collected would be taken away
 
@@ -87,7 +87,7 @@ def test_a_batch_that_a_process_died_with_is_judged_one_by_one(actor, judge, tmp
 
 
 def test_a_query_that_killed_processes_alone_is_given_up_and_its_neighbours_are_judged(actor, judge, tmp_path):
-    notes = [leave_note(tmp_path, 0, 1, 2), *(leave_note(tmp_path, 1) for _ in range(MOST_DEATHS))]
+    notes = [leave_note(tmp_path, 0, 1, 2), *(leave_note(tmp_path, 1, alone=True) for _ in range(MOST_DEATHS))]
 
     actor(table(*map(pool, range(3))))
 

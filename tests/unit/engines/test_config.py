@@ -28,8 +28,10 @@ def test_kind_says_which_engine_is_meant():
     "engine",
     [
         {"kind": "openai", "model": "org/name"},
-        {"model": "org/name"},
         {"kind": "server", "model": "org/name"},
+        {**SERVER, "base_url": "http://user:secret@127.0.0.1:8000/v1"},
+        {**SERVER, "base_url": "http://127.0.0.1:8000/v1?api_key=secret"},
+        {**SERVER, "base_url": "127.0.0.1:8000"},
         {**SERVER, "api_key": "a key in a file"},
         {"kind": "transformers", "model": "org/name", "quantisation": "awq"},
     ],
@@ -77,8 +79,12 @@ def test_settings_that_cannot_work_are_refused(setting):
         VllmConfig(kind="vllm", model="org/name", **setting)
 
 
-def test_a_served_model_is_called_what_the_server_calls_it_and_needs_no_files(tmp_path):
-    prepare_engine(ServerConfig(**SERVER), tmp_path / "cache")
-
+def test_a_served_model_is_called_what_the_server_calls_it():
     assert model_id(ServerConfig(**SERVER)) == "org/name"
-    assert not (tmp_path / "cache").exists()
+
+
+def test_a_server_that_cannot_be_used_is_said_so_before_an_actor_starts(tmp_path):
+    nobody = ServerConfig(**{**SERVER, "base_url": "http://127.0.0.1:9/v1"}, max_retries=0)
+
+    with pytest.raises(ConfigError, match=r"127.0.0.1:9/v1 cannot be reached"):
+        prepare_engine(nobody, tmp_path / "cache")

@@ -14,7 +14,7 @@ def engine_for(judge, **engine):
 
 def test_likelihoods_on_a_cpu_are_left_to_transformers_and_everything_else_to_vllm():
     assert engine_for(None) == "transformers"
-    assert engine_for({"kind": "qa_gain"}) == "transformers"
+    assert engine_for({"kind": "qa_gain", "answer_weight": 0.7}) == "transformers"
     assert engine_for({"kind": "query_gain"}, gpus=1) == "vllm"
     assert engine_for({"kind": "answer_gain", "answers": "pseudo"}) == "vllm"
     assert engine_for({"kind": "listwise"}) == "vllm"
@@ -39,6 +39,11 @@ def test_the_choice_is_part_of_who_judges():
         ({"engine": {"model": "m"}, "judge": {"kind": "pointwise"}}, "'query_gain', 'answer_gain'"),
         ({"engine": {"kind": "server", "model": "m"}}, "base_url"),
         ({"engine": {"model": "m"}, "judge": {"kind": "listwise", "answers": "human"}}, "answers"),
+        (
+            {"engine": {"model": "m"}, "judge": {"kind": "query_gain", "answer_weight": 0.7}},
+            "answer_weight has no effect",
+        ),
+        ({"engine": {"model": "m"}, "judge": {"kind": "answer_gain", "query_template": "x"}}, "query_template has no"),
         ({"engine": {"model": "m"}, "actors": [3, 1]}, "fewest <= most"),
         ({"engine": {"model": "m"}, "price": {"per_gpu_hour": -1}}, "per_gpu_hour"),
     ],

@@ -1,9 +1,13 @@
 """Evidence is found again by the same judge, and by no other."""
 
+from dataclasses import replace
+
 import pytest
 
+from winnow.judging import identity
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.identity import judge_id
+from winnow.judging.templates import load_template
 
 BASE = {"engine": {"kind": "vllm", "model": "org/name"}}
 
@@ -46,3 +50,18 @@ def test_another_model_is_another_judge_and_its_place_on_disk_is_not():
 
     assert named(BASE, model="name-5678") != named(BASE)
     assert named(elsewhere) == named(BASE)
+
+
+def test_a_prompt_that_this_kind_never_uses_is_no_part_of_it(monkeypatch):
+    before = named(BASE), named({**BASE, "judge": {"kind": "answer_gain"}})
+    changed = load_template("answer_gain-v1")
+    monkeypatch.setattr(
+        identity,
+        "load_template",
+        lambda name: replace(changed, context="new") if "answer" in name else load_template(name),
+    )
+
+    after = named(BASE), named({**BASE, "judge": {"kind": "answer_gain"}})
+
+    assert after[0] == before[0]
+    assert after[1] != before[1]

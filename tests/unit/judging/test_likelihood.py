@@ -1,11 +1,12 @@
 """The likelihood judge: scores, statuses, and rows that go wrong."""
 
 import asyncio
+import math
 
 import pytest
 from scripted import ScriptedEngine
 
-from winnow.engines.protocol import EngineDeadError
+from winnow.engines.protocol import EngineDeadError, Likelihood
 from winnow.judging.config import LikelihoodJudgeConfig
 from winnow.judging.likelihood import LikelihoodJudge
 from winnow.records import Candidate, CandidatePool
@@ -87,6 +88,18 @@ def test_a_request_that_fails_makes_its_query_missing_data_and_no_other(reply, s
     assert (bad.status, bad.judgments) == (status, ())
     assert "scripted" in bad.detail
     assert good.status == "ok"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_probability_that_is_no_number_is_never_a_score(value, monkeypatch):
+    async def overflow(self, request):
+        return Likelihood(value, 1, 1, 0, 0, 0.0)
+
+    monkeypatch.setattr(ScriptedEngine, "likelihood", overflow)
+    (judged,) = judge(pool("q1", "a query", "a passage"))
+
+    assert (judged.status, judged.judgments) == ("engine_error", ())
+    assert "expected a finite one" in judged.detail
 
 
 def test_a_dead_engine_is_not_the_fault_of_a_query():

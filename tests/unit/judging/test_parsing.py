@@ -187,3 +187,27 @@ def test_the_pattern_of_one_label_and_of_a_ranking():
     assert re.fullmatch(labels_pattern([7], separator=", "), "[7]")
     assert not re.fullmatch(labels_pattern([7], separator=", "), "[7], [7]")
     assert re.fullmatch(labels_pattern([1, 2], separator=" > "), "[2] > [1]")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[1]-[4]",
+        "[1] - [4]",
+        "[1], [2], ..., [4]",
+        "[1] .. [4]",
+        "[1] is off-topic.",
+        "[3] is not useful",
+        "None of them, although [2] comes close",
+        "All except [2]",
+        "They don't help, not even [1]",
+    ],
+)
+def test_ranges_and_labels_that_words_take_back_are_refused(reply):
+    with pytest.raises(JudgmentParseError):
+        parse_selection(reply, pool_size=5)
+
+
+@pytest.mark.parametrize("reply", ["- [1]\n- [2]", "My selection: [1], [2].", "Useful passages:\n* [1]\n* [2]"])
+def test_lists_as_models_write_them_are_read(reply):
+    assert parse_selection(reply, pool_size=5) == [0, 1]
