@@ -21,7 +21,7 @@ from winnow.records import CandidatePool, JudgedQuery
 
 RECEIPT = pa.schema([("query_id", pa.string()), ("status", pa.string()), ("num_calls", pa.int64())])
 MOST_DEATHS = 2
-"""Processes that a query may kill, judged alone, before it is given up."""
+"""Processes that may die with a batch before its queries are judged alone, and with a query before it is given up."""
 _EXIT_CODE = 70
 
 
@@ -43,8 +43,8 @@ class JudgeActor:
 
     def _judge_batch(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
         keys = [_key(pool) for pool in pools]
-        if self._in_hand.deaths(keys):
-            # A process died with this batch: one of its queries may be the reason.
+        if self._in_hand.deaths(keys) >= MOST_DEATHS:
+            # Once may be anybody's kill; twice, and one of its queries may be the reason.
             return [self._judge_alone(pool) for pool in pools]
         with self._in_hand.holding(keys):
             judged = self._judge_all(pools)

@@ -76,23 +76,29 @@ def test_a_batch_is_judged_together_and_stored_as_one_part(actor, judge, tmp_pat
     assert list((tmp_path / "in_hand").iterdir()) == []
 
 
-def test_a_batch_that_a_process_died_with_is_judged_one_by_one(actor, judge, tmp_path):
-    note = leave_note(tmp_path, 0, 1, 2)
+def test_a_batch_that_two_processes_died_with_is_judged_one_by_one(actor, judge, tmp_path):
+    notes = [leave_note(tmp_path, 0, 1, 2)]
+    actor(table(*map(pool, range(3))))
+    after_one_death = judge.most_at_work
+    notes.append(leave_note(tmp_path, 0, 1, 2))
+    judge.most_at_work = 0
 
     receipts = actor(table(*map(pool, range(3))))
 
-    assert note is not None
-    assert judge.most_at_work == 1
+    assert (len(notes), after_one_death, judge.most_at_work) == (2, 3, 1)
     assert receipts["status"].to_pylist() == ["ok"] * 3
 
 
 def test_a_query_that_killed_processes_alone_is_given_up_and_its_neighbours_are_judged(actor, judge, tmp_path):
-    notes = [leave_note(tmp_path, 0, 1, 2), *(leave_note(tmp_path, 1, alone=True) for _ in range(MOST_DEATHS))]
+    notes = [
+        *(leave_note(tmp_path, 0, 1, 2) for _ in range(MOST_DEATHS)),
+        *(leave_note(tmp_path, 1, alone=True) for _ in range(MOST_DEATHS)),
+    ]
 
     actor(table(*map(pool, range(3))))
 
     statuses = {key[0]: status for key, status in EvidenceSink(tmp_path / "sink").statuses().items()}
-    assert len(notes) == 3
+    assert len(notes) == 2 * MOST_DEATHS
     assert statuses == {"q0": "ok", "q1": "engine_error", "q2": "ok"}
     assert judge.judged == ["q0", "q2"]
 
