@@ -57,11 +57,10 @@ def scripted(config: object, cache: Path, **settings: object) -> ScriptedEngine:
 def judge(pools: Path, sink: EvidenceSink, actors: ActorPool, **engine: object) -> JudgedNow:
     """One run of judging over what is not in ``sink`` yet, on the Ray that is there."""
     known = sink.statuses()
-    pending = [key for key in pool_keys(pools) if key not in known]
+    pending = [key for key in pool_keys(pools) if known.get(key, "engine_error") == "engine_error"]
     factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **engine))
-    return judge_pools(
-        pools, pending, factory, sink, InHand(sink.directory / ".in_hand"), actors=actors, max_failures=0
-    )
+    in_hand, most = InHand(sink.directory / ".in_hand"), max(1, len(pending) // 20)
+    return judge_pools(pools, pending, factory, sink, in_hand, actors=actors, max_failures=most)
 
 
 def publish(pools: Path, sink: EvidenceSink, folder: Path) -> list[bytes]:
