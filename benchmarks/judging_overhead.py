@@ -41,7 +41,7 @@ def write_pools(path: Path, num_queries: int) -> Path:
     """Real questions with seeded passages of the example."""
     import random
 
-    passages = read_docstrings(EXAMPLE / "modules.txt", max_words=200, limit=None).passages
+    passages = read_docstrings(EXAMPLE / "modules.txt", max_words=200, limit=1000).passages
     questions = [json.loads(line)["text"] for line in (EXAMPLE / "train.jsonl").read_text().splitlines()]
     rows = []
     for number in range(num_queries):
