@@ -122,10 +122,14 @@ def _stream(
     # It calls the memory of a loaded engine an issue.
     ray.data.DataContext.get_current().issue_detectors_config.detectors = []
     wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
+    arguments = {"pools": str(pools.absolute()), "wanted": ray.put(wanted)}
+    with pq.ParquetFile(pools) as file:
+        num_row_groups = file.num_row_groups
+    # A task reads one row group: Ray's own reader makes blocks of 128 MB, which a small object store cannot hold.
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (
-        ray.data.read_parquet(str(pools.absolute()))
-        .map_batches(_keep_pending, batch_size=None, batch_format="pyarrow", fn_kwargs={"wanted": ray.put(wanted)})
+        ray.data.range(num_row_groups, override_num_blocks=num_row_groups)
+        .map_batches(_read_pending, batch_size=None, batch_format="pyarrow", fn_kwargs=arguments)
         .repartition(target_num_rows_per_block=actors.queries_per_batch)
         .map_batches(
             JudgeActor,
@@ -144,6 +148,11 @@ def _stream(
             runtime_env={"env_vars": dict(actors.environment)},
         )
     )
+
+
+def _read_pending(row_groups: pa.Table, pools: str, wanted: ray.ObjectRef) -> pa.Table:
+    with pq.ParquetFile(pools) as file:
+        return _keep_pending(file.read_row_groups(row_groups["id"].to_pylist()), wanted)
 
 
 def _keep_pending(pools: pa.Table, wanted: ray.ObjectRef) -> pa.Table:
