@@ -1,6 +1,7 @@
 """The objectives against the worked example of docs/train.md: positives 2 and 1, negatives 0.5 and -1."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,11 @@ from winnow.losses.objectives import infonce, joint_lh, kl_utility, lse_pair, ma
 
 SCORES = torch.tensor([[2.0, 1.0, 0.5, -1.0]], dtype=torch.float64)
 POSITIVES = torch.tensor([[True, True, False, False]])
+
+lowest_positive = partial(lse_pair, positives="min")
+highest_positive = partial(lse_pair, positives="max")
+highest_negative = partial(lse_pair, negatives="max")
+joint_lh_mean = partial(joint_lh, normalise=True)
 
 
 def test_infonce_scores_each_positive_against_all_candidates():
@@ -31,7 +37,50 @@ def test_normalised_joint_lh_is_the_mean():
     assert joint_lh(SCORES, POSITIVES, normalise=True).item() == pytest.approx(0.995182, abs=1e-6)
 
 
-@pytest.mark.parametrize("objective", [infonce, joint_lh, sum_marg_lh, lse_pair])
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        # One positive against all negatives is InfoNCE with that positive: the values of the first test.
+        (lowest_positive, 0.554957),
+        (highest_positive, 0.241311),
+        (highest_negative, math.log(1 + math.exp(0.5 - 2) + math.exp(0.5 - 1))),
+        (partial(lse_pair, positives="min", negatives="max"), math.log(1 + math.exp(0.5 - 1))),
+        (partial(lse_pair, positives="max", negatives="max"), math.log(1 + math.exp(0.5 - 2))),
+    ],
+)
+def test_lse_pair_keeps_only_the_pairs_it_is_asked_for(objective, expected):
+    assert objective(SCORES, POSITIVES).item() == pytest.approx(expected, abs=1e-6)
+
+
+def mean_over_single_positives(scores, is_positive):
+    """What Rand1LH expects: each positive is drawn equally often, and then the other one is no candidate."""
+    return (infonce(scores[:, [0, 2, 3]], is_positive[:, [0, 2, 3]]) + infonce(scores[:, 1:], is_positive[:, 1:])) / 2
+
+
+@pytest.mark.parametrize(
+    ("objective", "pulls"),
+    [
+        (mean_over_single_positives, [0.10720, 0.21295, -0.26175, -0.05840]),
+        (joint_lh, [-0.21892, 0.55158, -0.27198, -0.06069]),
+        (joint_lh_mean, [-0.10946, 0.27579, -0.13599, -0.03034]),
+        (sum_marg_lh, [0.12160, 0.04473, -0.13599, -0.03034]),
+        (lse_pair, [0.13546, 0.36821, -0.41179, -0.09188]),
+        (lowest_positive, [0, 0.42590, -0.34821, -0.07770]),
+        (highest_positive, [0.21440, 0, -0.17529, -0.03911]),
+        (highest_negative, [0.12195, 0.33150, -0.45345, 0]),
+    ],
+)
+def test_pulls_are_those_of_the_table_in_the_documentation(objective, pulls):
+    scores = SCORES.clone().requires_grad_()
+
+    objective(scores, POSITIVES).sum().backward()
+
+    assert (-scores.grad[0]).tolist() == pytest.approx(pulls, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective", [infonce, joint_lh, joint_lh_mean, sum_marg_lh, lse_pair, lowest_positive, highest_positive]
+)
 def test_all_are_equal_with_a_single_positive(objective):
     scores = torch.tensor([[3.0, 0.5, -1.0]], dtype=torch.float64)
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from winnow.losses.config import PairNegatives, PairPositives
+
 
 def infonce(scores_QP: Tensor, is_positive_QP: Tensor, weights_QP: Tensor | None = None) -> Tensor:
     """Negative log probability of the one positive of each row (SingleLH).
@@ -54,15 +56,27 @@ def sum_marg_lh(scores_QP: Tensor, is_positive_QP: Tensor, weights_QP: Tensor | 
     return scores_QP.logsumexp(dim=-1) - _logsumexp_where(is_positive_QP, _weighted(scores_QP, weights_QP))
 
 
-def lse_pair(scores_QP: Tensor, is_positive_QP: Tensor, weights_QP: Tensor | None = None) -> Tensor:
+def lse_pair(
+    scores_QP: Tensor,
+    is_positive_QP: Tensor,
+    weights_QP: Tensor | None = None,
+    *,
+    positives: PairPositives = "all",
+    negatives: PairNegatives = "all",
+) -> Tensor:
     """Smooth penalty over every (positive, negative) pair in the wrong order.
 
     ``log(1 + sum_pn exp(s_n - s_p))`` is a product of two sums, so the pairs are
-    never materialised. Weak positives are lifted most.
+    never materialised. Weak positives are lifted most. ``positives="min"`` keeps the pairs
+    of the lowest-scored positive alone, ``"max"`` those of the highest-scored one;
+    ``negatives="max"`` those of the highest-scored negative (arXiv 2602.12727).
     """
-    negatives_Q = _logsumexp_where(~is_positive_QP, scores_QP)
-    positives_Q = _logsumexp_where(is_positive_QP, _weighted(-scores_QP, weights_QP))
-    return softplus(negatives_Q + positives_Q)
+    counts_QP = is_positive_QP if weights_QP is None else is_positive_QP & (weights_QP > 0)
+    is_paired_QP = _only(positives, counts_QP, scores_QP)
+    positives_Q = _logsumexp_where(is_paired_QP, _weighted(-scores_QP, weights_QP))
+    negatives_Q = _logsumexp_where(_only(negatives, ~is_positive_QP, scores_QP), scores_QP)
+    # Above its threshold softplus is the identity; the default of 20 would cost float64 its last six digits.
+    return softplus(negatives_Q + positives_Q, threshold=40)
 
 
 def kl_utility(scores_QP: Tensor, utility_QP: Tensor) -> Tensor:
@@ -96,5 +110,15 @@ def _weighted(values_QP: Tensor, weights_QP: Tensor | None) -> Tensor:
     return values_QP if weights_QP is None else values_QP + weights_QP.log()
 
 
+def _only(which: PairPositives, keep_QP: Tensor, scores_QP: Tensor) -> Tensor:
+    """``keep_QP`` narrowed to the lowest- or highest-scored passage of each row; the first of equals."""
+    if which == "all":
+        return keep_QP
+    order_QP = -scores_QP if which == "min" else scores_QP
+    chosen_Q1 = order_QP.masked_fill(~keep_QP, -torch.inf).argmax(dim=-1, keepdim=True)
+    return keep_QP & torch.zeros_like(keep_QP).scatter(-1, chosen_Q1, True)
+
+
 def _logsumexp_where(keep_QP: Tensor, values_QP: Tensor) -> Tensor:
-    return values_QP.masked_fill(~keep_QP, -torch.inf).logsumexp(dim=-1)
+    # Where all values are -inf, as in a row without negatives, the gradient of logsumexp is nan: block it.
+    return values_QP.masked_fill(~keep_QP | values_QP.isneginf(), -torch.inf).logsumexp(dim=-1)
