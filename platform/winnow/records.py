@@ -119,12 +119,16 @@ class JudgedQuery:
     traces: tuple[JudgeTrace, ...] = ()
 
 
+LabelSource = Literal["llm", "human", "both", "mined"]
+"""Who calls a passage positive: the judge, people, or both. A negative is ``llm`` (judged) or ``mined``."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledPassage:
-    """A passage in a training example; ``source`` says who labelled it (``llm`` or ``human``)."""
+    """A passage in a training example, and where its label is from."""
 
     passage_id: str
-    source: str
+    source: LabelSource
     weight: float | None = None
     utility_score: float | None = None
 

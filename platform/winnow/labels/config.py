@@ -16,6 +16,7 @@ _ONLY_FOR: dict[str, set[Evidence]] = {
     "calibration_queries": {"score"},
     "negative_margin": {"score"},
     "first_negative_rank": {"score"},
+    "last_negative_rank": {"score"},
     "leave_out_relevant": {"useful", "rank", "score"},
 }
 _POSITIVES_BY_SCORE = 3
@@ -51,11 +52,14 @@ class LabelConfig(Config):
     human positive."""
 
     negative_margin: float = Field(default=0.3, ge=0)
-    """``score`` only: a hard negative scores at least this much below the worst positive; what lies between is left
-    out."""
+    """``score`` only: a hard negative scores at least this much below the worst positive, or below ``min_score``
+    where nothing reaches it; what lies between is left out."""
 
     first_negative_rank: int = Field(default=2, ge=2)
     """``score`` only: hard negatives are taken from this rank on, the best-scored passage having rank 1."""
+
+    last_negative_rank: int | None = Field(default=None, ge=2)
+    """``score`` only: no hard negatives beyond this rank, where they are too easy to teach much."""
 
     leave_out_relevant: bool = False
     """No hard negatives among passages that the judge called relevant."""
@@ -81,4 +85,11 @@ class LabelConfig(Config):
             raise ValueError(f"{', '.join(idle)} has no effect with positives: {self.positives}; remove it")
         if "calibration_queries" in self.model_fields_set and self.min_score != "calibrated":
             raise ValueError("calibration_queries has no effect without min_score: calibrated; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_of_negatives_are_a_window(self) -> Self:
+        first, last = self.first_negative_rank, self.last_negative_rank
+        if last is not None and last < first:
+            raise ValueError(f"last_negative_rank={last} comes before first_negative_rank={first}; raise it")
         return self

@@ -1,4 +1,4 @@
-"""Turn the judge's evidence into positives and hard negatives."""
+"""Turn the judge's evidence and people's labels into positives and hard negatives."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -10,18 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow import schema
+from winnow.corpora.store import read_split
 from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.labels.calibration import Calibration, calibrate_on, draw_queries
 from winnow.labels.config import LabelConfig
 from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, check_evidence, evidence_in
 from winnow.labels.from_judgments import LabelCounts, Labeller
-from winnow.labels.pools import POOL_COLUMNS, pooled_queries
+from winnow.labels.pools import POOL_COLUMNS, PooledQuery, pooled_queries
+from winnow.pooling.merge import human_positives
+from winnow.records import TrainingExample
 from winnow.steps import annotate, pool
 from winnow.steps.config import RunConfig
+from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 EXAMPLES = "training_examples.parquet"
 _BLOCK = 1024
 """Queries that are labelled, and stored, together."""
@@ -34,6 +38,8 @@ class _Judged:
     pools: Path
     statuses: Mapping[str, str]
     judgments: JudgmentIndex
+    qrels: Mapping[str, Mapping[str, int]]
+    """Also of passages outside the pools. Ingest let none through that is not in the corpus."""
 
     def pool_batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self.pools) as file:
@@ -45,6 +51,7 @@ def plan(config: RunConfig) -> StepPlan:
     judged = find(annotate.plan(config)).directory
     inputs = {name: hash_file(judged / name) for name in (annotate.JUDGMENTS, annotate.JUDGED_QUERIES)}
     inputs[pool.POOLS] = find(pool.plan(config)).content_hash
+    inputs["qrels"] = hash_file(ingested(config).directory / "splits" / "train" / "qrels.parquet")
     settings = config.label.science()
     if config.label.min_score == "calibrated":
         settings["seed"] = config.seed
@@ -93,6 +100,7 @@ def _read(config: RunConfig) -> _Judged:
         pools=find(pool.plan(config)).directory / pool.POOLS,
         statuses=dict(zip(queries["query_id"].to_pylist(), queries["status"].to_pylist(), strict=True)),
         judgments=JudgmentIndex(pq.read_table(judged / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS)),
+        qrels=read_split(ingested(config).directory, "train").qrels,
     )
 
 
@@ -115,20 +123,22 @@ def _write(judged: _Judged, settings: LabelConfig, context: StepContext) -> Labe
     path = context.directory / EXAMPLES
     with schema.writing_dataset(path, schema.TRAINING_EXAMPLES, fingerprint=context.fingerprint) as append:
         for batch in judged.pool_batches():
-            labelled = (
-                labeller.label(
-                    query, judged.statuses.get(query.query_id, "not_judged"), judged.judgments.of(query.query_id)
-                )
-                for query in pooled_queries([batch])
-            )
+            labelled = (_label(labeller, query, judged) for query in pooled_queries([batch]))
             append(schema.to_table(filter(None, labelled), schema.TRAINING_EXAMPLES))
     return labeller.counts
+
+
+def _label(labeller: Labeller, query: PooledQuery, judged: _Judged) -> TrainingExample | None:
+    name = query.query_id
+    people = human_positives(judged.qrels.get(name, {}))
+    return labeller.label(query, judged.statuses.get(name, "not_judged"), judged.judgments.of(name), people)
 
 
 def _counts(labels: LabelCounts) -> dict[str, Any]:
     return {
         "examples": labels.num_examples,
-        "positives": sum(number * count for number, count in labels.num_positives.items()),
+        "only_human_positives": labels.num_only_human,
+        "positives": {source: labels.sources[source] for source in ("llm", "human", "both")},
         "negatives": labels.num_negatives,
         "without_negatives": labels.num_without_negatives,
         "human_positives_kept_out": labels.num_kept_out,
@@ -144,21 +154,20 @@ def _log(config: RunConfig, counts: Mapping[str, Any], num_queries: int, context
         annotate.JUDGMENTS, path=judged.directory, digest=judged.content_hash, context="labels", num_rows=num_queries
     )
     numbers = {name: value for name, value in counts.items() if isinstance(value, int)}
-    numbers.update({f"calibration.{name}": value for name, value in counts.get("calibration", {}).items()})
+    for group in ("positives", "calibration"):
+        numbers.update({f"{group}.{name}": value for name, value in counts.get(group, {}).items()})
     context.journal.metrics({f"label.{name}": value for name, value in numbers.items()})
 
 
 def _report(counts: Mapping[str, Any], *, num_queries: int) -> None:
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts["left_out"].items()) or "none"
-    histogram = ", ".join(f"{count:,} with {number}" for number, count in counts["positives_per_query"].items())
     print(
-        f"label: {counts['examples']:,} of {num_queries:,} queries labelled by {counts['positives_by']} "
-        f"(left out: {left_out}); "
-        f"{counts['positives'] / counts['examples']:.2f} positives per query ({histogram}), "
-        f"{counts['negatives'] / counts['examples']:.1f} hard negatives, "
+        f"label: {counts['examples']:,} of {num_queries:,} queries have a positive (left out: {left_out}); "
+        f"{counts['negatives'] / counts['examples']:.1f} hard negatives per query, "
         f"{counts['without_negatives']:,} queries without one",
         flush=True,
     )
+    _report_positives(counts)
     if found := counts.get("calibration"):
         print(
             f"label: min_score {found['threshold']:.4g} was calibrated on {found['num_queries']:,} queries with human "
@@ -167,3 +176,17 @@ def _report(counts: Mapping[str, Any], *, num_queries: int) -> None:
         )
     if kept_out := counts["human_positives_kept_out"]:
         print(f"label: {kept_out:,} human positives were kept out of the hard negatives", flush=True)
+
+
+def _report_positives(counts: Mapping[str, Any]) -> None:
+    by, only_human = counts["positives"], counts["only_human_positives"]
+    num_judged = counts["examples"] - only_human
+    if num_judged:
+        histogram = ", ".join(f"{count:,} with {number}" for number, count in counts["positives_per_query"].items())
+        mean = (by["llm"] + by["both"]) / num_judged
+        print(f"label: by {counts['positives_by']} {mean:.2f} positives per query ({histogram})", flush=True)
+    print(
+        f"label: positives named by the judge alone {by['llm']:,}, by people alone {by['human']:,}, "
+        f"by both {by['both']:,}; {only_human:,} queries have only human ones",
+        flush=True,
+    )

@@ -27,9 +27,19 @@ def ordered(names: str, *, relevant: str = "", rest: str = "") -> list[Judgment]
     return ranking + [Judgment(n, is_relevant=True) for n in relevant] + [Judgment(n, is_relevant=False) for n in rest]
 
 
-def split(judgments, passages=None, **settings):
-    result = split_pool(judgments, LabelConfig(**settings), passages or {})
+def split(judgments, passages=None, human="", **settings):
+    result = split_pool(judgments, LabelConfig(**settings), passages or {}, human)
     return "".join(p.passage_id for p in result.positives), "".join(n.passage_id for n in result.negatives)
+
+
+def label(judgments, human="", status="ok", **settings):
+    """The example of one query, and what was counted; one letter per passage."""
+    labeller = Labeller(LabelConfig(**settings))
+    return labeller.label(PooledQuery("q", "?", {}), status, judgments, human), labeller.counts
+
+
+def sources(example):
+    return [(passage.passage_id, passage.source) for passage in example.positives]
 
 
 # Scores
@@ -65,6 +75,8 @@ def test_a_rank_window_leaves_the_most_likely_false_negatives_out():
     scores = judged(a=3.0, b=2.0, c=1.0, d=0.0)
 
     assert split(scores, **LOOSE, first_negative_rank=4) == ("a", "d")
+    assert split(scores, **LOOSE, last_negative_rank=3) == ("a", "bc")
+    assert split(scores, **LOOSE, first_negative_rank=3, last_negative_rank=3) == ("a", "c")
 
 
 def test_a_floor_can_leave_a_query_without_a_positive():
@@ -177,26 +189,67 @@ def test_evidence_that_the_judge_does_not_give_makes_no_labels():
 # People
 
 
-def test_human_positives_are_never_hard_negatives_whatever_the_evidence():
-    passages = {"b": PooledPassage(1, human_label=1), "c": PooledPassage(2, human_label=0)}
-    judgments = {
-        "scores": judged(a=1.0, b=0.0, c=-1.0),
-        "verdicts": chosen(a="u", b="r", c="-"),
-        "ranking": ordered("abc"),
-    }
+@pytest.mark.parametrize("evidence", [judged(a=1.0, b=0.0, c=-1.0), chosen(a="u", b="r", c="-"), ordered("abc")])
+def test_a_human_positive_that_the_judge_rejects_is_a_positive_by_people_and_no_hard_negative(evidence):
+    example, counts = label(evidence, human="b")
 
-    results = {name: split_pool(evidence, LabelConfig(), passages) for name, evidence in judgments.items()}
-
-    assert {name: [n.passage_id for n in result.negatives] for name, result in results.items()} == {
-        "scores": ["c"],
-        "verdicts": ["c"],
-        "ranking": ["c"],
-    }
-    assert {result.num_kept_out for result in results.values()} == {1}
+    assert sources(example) == [("a", "llm"), ("b", "human")]
+    assert [n.passage_id for n in example.negatives] == ["c"]
+    assert counts.num_kept_out == 1
 
 
-def test_a_human_label_makes_no_positive():
-    assert split(chosen(a="u", b="-"), {"b": PooledPassage(1, human_label=3)}) == ("a", "")
+def test_the_judges_positives_come_first_and_keep_their_order_then_those_that_only_people_named():
+    example, counts = label(judged(a=1.0, b=0.9, c=0.8, d=0.0), human="zdb")
+
+    assert sources(example) == [("a", "llm"), ("b", "both"), ("c", "llm"), ("z", "human"), ("d", "human")]
+    assert [p.utility_score for p in example.positives] == [1.0, 0.9, 0.8, None, 0.0]
+    assert counts.sources == {"llm": 2, "both": 1, "human": 2}
+
+
+def test_people_change_nothing_about_the_positives_of_the_judge():
+    evidence = judged(a=1.0, b=0.95, c=0.9, d=0.5, e=0.0)
+
+    with_people, _ = label(evidence, human="cz", **LOOSE)
+    without, _ = label(evidence, **LOOSE)
+
+    assert sources(without) == [("a", "llm"), ("b", "llm")]
+    assert sources(with_people) == [("a", "llm"), ("b", "llm"), ("c", "human"), ("z", "human")]
+    assert with_people.negatives == without.negatives
+    assert split(evidence, human="cz", **LOOSE) == split(evidence, **LOOSE) == ("ab", "de")
+
+
+def test_where_the_judge_finds_nothing_useful_what_it_rejected_is_negative_for_the_human_positive():
+    example, counts = label(chosen(a="-", b="r", c="-"), human="c")
+
+    assert sources(example) == [("c", "human")]
+    assert [n.passage_id for n in example.negatives] == ["b", "a"]
+    assert (counts.num_examples, counts.num_only_human, counts.num_positives) == (1, 1, {})
+
+
+def test_where_no_score_reaches_the_floor_negatives_lie_a_margin_below_it_in_the_window_of_ranks():
+    scores = judged(a=0.9, b=0.8, c=0.6, d=0.5, e=0.1, f=0.0)
+
+    # The floor of 1.0 less the margin of 0.3 is 0.7, and rank 1 is never a negative.
+    example, _ = label(scores, human="d", min_score=1.0, last_negative_rank=5)
+
+    assert sources(example) == [("d", "human")]
+    assert [n.passage_id for n in example.negatives] == ["c", "e"]
+
+
+@pytest.mark.parametrize("status", ["malformed", "engine_error", "not_judged"])
+def test_a_query_that_was_not_judged_has_its_human_positives_and_no_hard_negative(status):
+    example, counts = label(judged(a=1.0, b=0.0), human="b", status=status)
+
+    assert (sources(example), example.negatives) == ([("b", "human")], ())
+    assert example.positives[0].utility_score is None
+    assert (counts.num_only_human, counts.num_without_negatives, counts.left_out) == (1, 1, {})
+
+
+def test_no_passage_is_both_a_positive_and_a_negative():
+    example, _ = label(judged(a=1.0, b=0.0, c=-1.0, d=-2.0), human="abcz", max_positives=1)
+
+    positives, negatives = ({p.passage_id for p in side} for side in (example.positives, example.negatives))
+    assert (positives, negatives) == (set("abcz"), set("d"))
 
 
 # Counts
@@ -246,6 +299,8 @@ def test_queries_without_negatives_are_kept_and_counted():
         ({"positives": "score", "top_percent": 20}, "top_percent has no effect"),
         ({"positives": "relevant", "leave_out_relevant": True}, "leave_out_relevant has no effect"),
         ({"calibration_queries": 50}, "min_score: calibrated"),
+        ({"positives": "useful", "last_negative_rank": 3}, "last_negative_rank has no effect"),
+        ({"first_negative_rank": 5, "last_negative_rank": 4}, "last_negative_rank=4 comes before"),
     ],
 )
 def test_settings_that_make_no_sense_or_no_difference_are_refused(settings, named):

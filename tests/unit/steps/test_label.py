@@ -17,18 +17,24 @@ from winnow.steps.workspace import find, produce
 NUMBER = 6
 
 
-def configure(folder: Path, **settings) -> RunConfig:
-    """Question i shares a word with passage i, which is its human positive, and another word with all passages."""
+OWN = [(i, f"p{i}") for i in range(NUMBER)]
+"""Every question's own passage."""
+
+
+def configure(folder: Path, *, qrels: Sequence[tuple[int, str]] = OWN, **settings) -> RunConfig:
+    """Question i shares a word with passage i and another with all passages but ``far``, which no pool holds."""
     passages = [{"_id": f"p{i}", "text": f"answer number{i} about things"} for i in range(NUMBER)]
+    passages.append({"_id": "far", "text": "elsewhere entirely"})
     queries = [{"_id": f"q{i}", "text": f"number{i} things"} for i in range(NUMBER)]
     for name, rows in {"corpus": passages, "queries": queries}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "qrels.tsv").write_text("".join(f"q{i} 0 p{i} 1\n" for i in range(NUMBER)))
+    (folder / "qrels.tsv").write_text("".join(f"q{i} 0 {passage} 1\n" for i, passage in qrels))
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "config.json").write_text("{}")
+    train = {"queries": "queries.jsonl", **({"qrels": "qrels.tsv"} if qrels else {})}
     whole = {
         "output": str(folder / "runs"),
-        "data": {"corpus": {"path": "corpus.jsonl"}, "train": {"queries": "queries.jsonl", "qrels": "qrels.tsv"}},
+        "data": {"corpus": {"path": "corpus.jsonl"}, "train": train},
         "encoder": {"model": "./unused"},
         "pool": {"sources": [{"kind": "bm25"}], "max_passages": 3},
         "annotate": {"engine": {"kind": "vllm", "model": "./model"}},
@@ -73,8 +79,8 @@ def by_score(query_id: str, passage: dict) -> dict:
 
 
 def by_verdict(query_id: str, passage: dict) -> dict:
-    """The judge calls another passage useful, and misses the human positive."""
-    return {"is_useful": passage["human_label"] is None, "is_relevant": True}
+    """The judge calls the other passages useful, and misses the question's own."""
+    return {"is_useful": not is_right(query_id, passage), "is_relevant": True}
 
 
 def examples_in(directory: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -84,8 +90,13 @@ def examples_in(directory: Path) -> dict[str, tuple[list[str], list[str]]]:
     }
 
 
+def sources_in(directory: Path) -> dict[str, dict[str, str]]:
+    rows = pq.read_table(directory / label.EXAMPLES).to_pylist()
+    return {row["query_id"]: {p["passage_id"]: p["source"] for p in row["positives"]} for row in rows}
+
+
 def test_scores_give_labels_for_what_was_judged_ok(tmp_path):
-    config = configure(tmp_path)
+    config = configure(tmp_path, qrels=[])
     publish_judgments(config, by_score, failed=["q2"])
 
     result = label.label(config)
@@ -97,18 +108,55 @@ def test_scores_give_labels_for_what_was_judged_ok(tmp_path):
     assert all(len(negatives) == 2 for _, negatives in examples.values())
     assert result.summary["left_out"] == {"malformed": 1}
     assert result.summary["positives_by"] == "score"
+    assert result.summary["positives"] == {"llm": NUMBER - 1, "human": 0, "both": 0}
 
 
-def test_human_positives_that_the_judge_rejects_are_kept_out_of_the_negatives_and_counted(tmp_path, capsys):
+def test_each_positive_says_who_named_it_also_outside_the_pool_and_for_queries_that_were_not_judged(tmp_path, capsys):
+    config = configure(tmp_path, qrels=[(0, "p0"), (1, "far"), (2, "p2"), (3, "unheard-of")])
+    publish_judgments(config, by_score, failed=["q2", "q4"])
+
+    result = label.label(config)
+
+    assert sources_in(result.directory) == {
+        "q0": {"p0": "both"},
+        "q1": {"p1": "llm", "far": "human"},
+        "q2": {"p2": "human"},
+        "q3": {"p3": "llm"},
+        "q5": {"p5": "llm"},
+    }
+    assert examples_in(result.directory)["q2"] == (["p2"], [])
+    assert result.summary["positives"] == {"llm": 3, "human": 2, "both": 1}
+    assert (result.summary["only_human_positives"], result.summary["left_out"]) == (1, {"malformed": 1})
+    said = capsys.readouterr().out
+    assert "5 of 6 queries have a positive (left out: 1 malformed)" in said
+    assert "by score 1.00 positives per query (4 with 1)" in said
+    assert "the judge alone 3, by people alone 2, by both 1; 1 queries have only human ones" in said
+
+
+def test_human_positives_that_the_judge_rejects_are_positives_not_negatives_and_are_counted(tmp_path, capsys):
     config = configure(tmp_path)
     publish_judgments(config, by_verdict)
 
     result = label.label(config)
 
-    for query_id, (positives, negatives) in examples_in(result.directory).items():
-        assert f"p{query_id[1:]}" not in positives + negatives
+    named = sources_in(result.directory)
+    for query_id, (_, negatives) in examples_in(result.directory).items():
+        assert named[query_id][f"p{query_id[1:]}"] == "human"
+        assert f"p{query_id[1:]}" not in negatives
     assert (result.summary["positives_by"], result.summary["human_positives_kept_out"]) == ("useful", NUMBER)
     assert f"{NUMBER} human positives were kept out" in capsys.readouterr().out
+
+
+def test_other_human_labels_are_another_input_of_labelling(tmp_path):
+    fingerprints = []
+    for qrels in (OWN, [*OWN, (0, "far")]):
+        config = configure(tmp_path, qrels=qrels)
+        publish_judgments(config, by_score)
+        fingerprints.append(label.plan(config).inputs["qrels"])
+        label.label(config)
+
+    assert len(set(fingerprints)) == 2
+    assert sources_in(find(label.plan(config)).directory)["q0"] == {"p0": "both", "far": "human"}
 
 
 def test_a_calibrated_threshold_is_printed_stored_and_used(tmp_path, capsys):
@@ -125,7 +173,8 @@ def test_a_calibrated_threshold_is_printed_stored_and_used(tmp_path, capsys):
     assert result.summary["calibration"]["threshold"] == 2.0
     assert result.summary["calibration"]["precision"] == 1.0
     assert result.summary["calibration"]["recall"] == pytest.approx(5 / 6)
-    assert result.summary["left_out"] == {"no_positive": 1}
+    assert (result.summary["left_out"], result.summary["only_human_positives"]) == ({}, 1)
+    assert sources_in(result.directory)["q0"] == {"p0": "human"}
     assert label.label_settings(config).min_score == 2.0
     assert "min_score 2 was calibrated on 6 queries with human positives: F1 0.909" in capsys.readouterr().out
 
@@ -159,7 +208,7 @@ def test_evidence_that_is_not_there_is_an_error_before_anything_is_written(tmp_p
 
 
 def test_no_positive_anywhere_is_an_error_with_the_reasons(tmp_path):
-    config = configure(tmp_path, min_score=99.0)
+    config = configure(tmp_path, qrels=[], min_score=99.0)
     publish_judgments(config, by_score, failed=["q1"])
 
     with pytest.raises(DataError, match=r"none of 6 queries.*'malformed': 1|none of 6 queries.*'no_positive': 5"):
