@@ -14,6 +14,9 @@ Pooling = Literal["cls", "mean", "last"]
 Precision = Literal["auto", "float32", "bfloat16"]
 """What ``encode`` computes in; vectors are float32 in any case."""
 
+Towers = Literal["tied", "untied"]
+"""Whether queries and passages are encoded by the same weights."""
+
 
 class EncoderConfig(Config):
     """Which encoder to start from. What is left out is taken from the model directory itself."""
@@ -49,3 +52,19 @@ class EncoderConfig(Config):
     def at(self, directory: Path) -> Self:
         """The same settings for the encoder in ``directory``, such as the trained one."""
         return self.model_copy(update={"model": str(directory.resolve())})
+
+
+class LoraConfig(Config):
+    """Low-rank adapters (arXiv 2106.09685): trained in place of the weights, and merged into them when saved."""
+
+    rank: int = Field(16, ge=1)
+    """Dimension that each adapter passes through; trained numbers grow with it."""
+
+    alpha: float = Field(32, gt=0)
+    """An adapter's output is scaled by ``alpha / rank``."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an adapter's inputs dropped in training; takes effect with ``train.use_dropout``."""
+
+    targets: tuple[str, ...] | None = Field(None, min_length=1)
+    """Last parts of the names of the layers to adapt, such as ``query`` and ``value``; by default all linear layers."""

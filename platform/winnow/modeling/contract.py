@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from winnow.errors import ConfigError
-from winnow.files import read_json, write_json
+from winnow.files import write_json
 from winnow.modeling.config import EncoderConfig, Pooling
+from winnow.modeling.layout import Layout, optional_json, read_layout
 
 _POOLING_NAMES: dict[Pooling, str] = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
 _POOLING_FLAGS: dict[Pooling, str] = {
@@ -38,7 +39,14 @@ class Contract:
 
 def read_contract(directory: Path, overrides: EncoderConfig | None = None) -> Contract:
     """The contract in ``directory``, with the settings that ``overrides`` gives. Raises ``ConfigError``."""
-    found = {**_read_modules(directory), **_read_prompts(directory), **_read_lengths(directory)}
+    layout = read_layout(directory)
+    found = {
+        "pooling": None if layout.pooling is None else _read_pooling(layout.pooling / "config.json"),
+        "normalise": layout.is_normalised,
+        **_read_prompts(directory),
+        "query_max_tokens": _read_length(layout.query, "query_length"),
+        "passage_max_tokens": _read_length(layout.passage, "document_length"),
+    }
     for name in (field.name for field in fields(Contract)):
         given = None if overrides is None else getattr(overrides, name)
         found[name] = found[name] if given is None else given
@@ -48,50 +56,26 @@ def read_contract(directory: Path, overrides: EncoderConfig | None = None) -> Co
     return Contract(**found)
 
 
-def write_contract(directory: Path, contract: Contract, *, dimension: int) -> None:
-    """Write ``contract`` as the configuration files of a sentence-transformers directory."""
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    kept = modules if contract.normalise else modules[:2]
-    listing = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{name}"}
-        for index, (path, name) in enumerate(kept)
-    ]
+def write_contract(layout: Layout, contract: Contract, *, hidden_size: int) -> None:
+    """Write ``contract`` into the folders of ``layout``; ``hidden_size`` is the dimension of a token's vector."""
+    assert layout.pooling is not None
+    assert layout.is_normalised == contract.normalise
     flags = {flag: mode == contract.pooling for mode, flag in _POOLING_FLAGS.items()}
+    write_json(layout.pooling / "config.json", {"word_embedding_dimension": hidden_size, **flags})
+    for folder, lengths in _lengths_as_json(layout, contract).items():
+        write_json(folder / "sentence_bert_config.json", {**lengths, "do_lower_case": False})
     prompts = {"query": contract.query_prefix, "document": contract.passage_prefix}
     similarity = "cosine" if contract.normalise else "dot"
-    write_json(directory / "modules.json", listing)
-    write_json(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": dimension, **flags})
-    write_json(directory / "sentence_bert_config.json", _lengths_as_json(contract))
     write_json(
-        directory / "config_sentence_transformers.json",
+        layout.root / "config_sentence_transformers.json",
         {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": similarity},
     )
 
 
-def transformer_directory(directory: Path) -> Path:
-    """Where the weights and the tokenizer lie: ``directory``, or a folder in it that ``modules.json`` names."""
-    for module in _optional_json(directory / "modules.json") or []:
-        if _kind(module) == "Transformer":
-            return directory / module["path"]
-    return directory
-
-
-def _read_modules(directory: Path) -> dict[str, Any]:
-    modules = _optional_json(directory / "modules.json")
-    if modules is None:
-        return {"pooling": None, "normalise": None}
-    kinds = [_kind(module) for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ConfigError(
-            f"{directory / 'modules.json'} lists {kinds}; "
-            f"expected a Transformer, a Pooling and perhaps a Normalize module"
-        )
-    pooling = _read_pooling(directory / modules[1]["path"] / "config.json")
-    return {"pooling": pooling, "normalise": kinds[-1] == "Normalize"}
-
-
 def _read_pooling(path: Path) -> Pooling:
-    config = _optional_json(path) or {}
+    config = optional_json(path) or {}
+    if config.get("include_prompt") is False:
+        raise ConfigError(f"{path} leaves the prompt out of the pooling; expected include_prompt: true")
     named = config.get("pooling_mode")
     switched_on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
     for mode in _POOLING_NAMES:
@@ -101,40 +85,29 @@ def _read_pooling(path: Path) -> Pooling:
 
 
 def _read_prompts(directory: Path) -> dict[str, str]:
-    prompts = (_optional_json(directory / "config_sentence_transformers.json") or {}).get("prompts") or {}
+    prompts = (optional_json(directory / "config_sentence_transformers.json") or {}).get("prompts") or {}
     passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), "")
     return {"query_prefix": prompts.get("query") or "", "passage_prefix": passage}
 
 
-def _read_lengths(directory: Path) -> dict[str, int | None]:
-    inner = transformer_directory(directory)
-    sentence = _optional_json(inner / "sentence_bert_config.json") or {}
+def _read_length(folder: Path, key_of_side: str) -> int | None:
+    sentence = optional_json(folder / "sentence_bert_config.json") or {}
     if sentence.get("do_lower_case"):
         raise ConfigError(
-            f"{inner}/sentence_bert_config.json asks for do_lower_case; use a tokenizer that lowers itself"
+            f"{folder}/sentence_bert_config.json asks for do_lower_case; use a tokenizer that lowers itself"
         )
     limits = [
-        (_optional_json(inner / "tokenizer_config.json") or {}).get("model_max_length"),
-        (_optional_json(inner / "config.json") or {}).get("max_position_embeddings"),
+        (optional_json(folder / "tokenizer_config.json") or {}).get("model_max_length"),
+        (optional_json(folder / "config.json") or {}).get("max_position_embeddings"),
     ]
     known = [int(limit) for limit in limits if limit is not None and limit < _UNLIMITED]
-    longest = sentence.get("max_seq_length") or min(known, default=None)
-    return {
-        "query_max_tokens": sentence.get("query_length") or longest,
-        "passage_max_tokens": sentence.get("document_length") or longest,
-    }
+    return sentence.get(key_of_side) or sentence.get("max_seq_length") or min(known, default=None)
 
 
-def _lengths_as_json(contract: Contract) -> dict[str, Any]:
+def _lengths_as_json(layout: Layout, contract: Contract) -> dict[Path, dict[str, Any]]:
     query, passage = contract.query_max_tokens, contract.passage_max_tokens
+    if layout.is_untied:
+        return {layout.query: {"max_seq_length": query}, layout.passage: {"max_seq_length": passage}}
     # Older sentence-transformers know one length only, so the two are written only where they differ.
     per_side = {} if query == passage else {"query_length": query, "document_length": passage}
-    return {"max_seq_length": max(query, passage), "do_lower_case": False, **per_side}
-
-
-def _kind(module: dict[str, Any]) -> str:
-    return module["type"].rsplit(".", 1)[-1]
-
-
-def _optional_json(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+    return {layout.query: {"max_seq_length": max(query, passage), **per_side}}

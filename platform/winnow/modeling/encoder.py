@@ -1,61 +1,35 @@
 """The dense encoder: texts to vectors, in training and afterwards.
 
-Legend: N texts, L tokens (padded), D dimension.
+Legend: N texts, D dimension.
 """
 
 import hashlib
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import normalize
-from transformers import PreTrainedModel
-from transformers.utils import logging
+from torch import Tensor
 
 from winnow.config import fingerprint
 from winnow.errors import ConfigError
+from winnow.modeling.backbone import load_backbone, merged_weights, save_backbone
 from winnow.modeling.batches import batches_by_length
-from winnow.modeling.config import EncoderConfig, Pooling, Precision
-from winnow.modeling.contract import Contract, read_contract, transformer_directory, write_contract
+from winnow.modeling.config import EncoderConfig, Precision
+from winnow.modeling.contract import Contract, read_contract, write_contract
+from winnow.modeling.layout import read_layout, write_layout
+from winnow.modeling.module import EncoderModule
+from winnow.modeling.packing import drops_attention, enable_packing, has_packing, has_packing_kernel, pack
+from winnow.modeling.padding import pad
+from winnow.modeling.projection import load_projection, save_projection
 from winnow.modeling.protocol import Side
 from winnow.modeling.tokenizing import TextTokenizer
-from winnow.modeling.transformers_light import MODEL_MAPPING, AutoConfig, AutoModel
 from winnow.models import locate_model
 
 _DEFAULT_BATCH_TOKENS = EncoderConfig.model_fields["batch_tokens"].default
-
-
-class EncoderModule(nn.Module):
-    """Token ids to one vector per text. This is what DDP wraps and the optimizer trains."""
-
-    def __init__(self, backbone: PreTrainedModel, contract: Contract) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self._pooling = contract.pooling
-        self._normalise = contract.normalise
-
-    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        tokens_NLD = self.backbone(input_ids=input_ids_NL, attention_mask=attention_mask_NL).last_hidden_state
-        embeddings_ND = pool(tokens_NLD, attention_mask_NL, self._pooling).float()
-        return normalize(embeddings_ND, dim=-1) if self._normalise else embeddings_ND
-
-
-def pool(tokens_NLD: Tensor, attention_mask_NL: Tensor, pooling: Pooling) -> Tensor:
-    """One vector per row, from the tokens that the mask keeps. Padding is on the right."""
-    if pooling == "cls":
-        return tokens_NLD[:, 0]
-    if pooling == "last":
-        last_N = attention_mask_NL.sum(dim=1) - 1
-        return tokens_NLD[torch.arange(len(tokens_NLD), device=tokens_NLD.device), last_N]
-    mask_NL1 = attention_mask_NL.unsqueeze(-1).to(tokens_NLD.dtype)
-    return (tokens_NLD * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1)
 
 
 class DenseEncoder:
@@ -69,12 +43,21 @@ class DenseEncoder:
         *,
         precision: Precision = "auto",
         batch_tokens: int = _DEFAULT_BATCH_TOKENS,
+        packing: Literal["auto", "always", "never"] = "auto",
     ) -> None:
+        """``packing="always"`` packs where that is slow, too: on any device and in float32, for tests."""
         self.module = module
         self.tokenizer = tokenizer
         self.contract = contract
         self._precision = precision
         self._batch_tokens = batch_tokens
+        self._packs_in_float32 = packing == "always"
+        self._can_pack = has_packing(module.backbone) and (
+            packing == "always" or (packing == "auto" and has_packing_kernel(self.device))
+        )
+        if self._can_pack:
+            for tower in module.towers:
+                enable_packing(tower)
 
     @classmethod
     def load(
@@ -87,7 +70,7 @@ class DenseEncoder:
         """
         contract = read_contract(directory, overrides)
         tokenizer = TextTokenizer.load(directory, overrides)
-        module = EncoderModule(_load_backbone(transformer_directory(directory)), contract)
+        module = _load_module(directory, contract)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         speed = {} if overrides is None else {"precision": overrides.precision, "batch_tokens": overrides.batch_tokens}
         return cls(module.to(place).eval(), tokenizer, contract, **speed)
@@ -95,7 +78,7 @@ class DenseEncoder:
     @property
     def dimension(self) -> int:
         """D."""
-        return self.module.backbone.config.hidden_size
+        return self.module.dimension
 
     @property
     def device(self) -> torch.device:
@@ -105,34 +88,37 @@ class DenseEncoder:
     @property
     def fingerprint(self) -> str:
         """Hash of weights, tokenizer and contract. Reads every weight: ask once and keep it."""
-        weights = _hash_weights(self.module.backbone)
-        return fingerprint(weights, self.tokenizer.digest, asdict(self.contract))
+        return fingerprint(_hash_weights(self.module), self.tokenizer.digest, asdict(self.contract))
+
+    @property
+    def packs(self) -> bool:
+        """Whether ``embed`` now takes texts without padding: on a GPU, in half precision, without attention dropout.
+
+        Half precision is what ``torch.autocast`` says at the moment of asking.
+        """
+        is_half = torch.is_autocast_enabled(self.device.type)
+        return self._can_pack and (is_half or self._packs_in_float32) and not drops_attention(self.module.backbone)
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
         """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
         return self.tokenizer.tokenize(texts, side=side)
 
-    def collate(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """``input_ids_NL`` and ``attention_mask_NL``, padded on the right, on the encoder's device."""
-        width = max(map(len, token_ids))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in token_ids])
-        mask = torch.arange(width) < torch.tensor([len(row) for row in token_ids]).unsqueeze(1)
-        return ids.to(self.device), mask.long().to(self.device)
-
-    def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    def embed(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> Tensor:
         """``embeddings_ND`` in float32, with gradient. For texts, and without gradient, use ``encode``."""
-        return self.module(input_ids_NL, attention_mask_NL)
+        if self.packs:
+            return self.module(pack(token_ids, device=self.device), side=side)
+        return self.module(pad(token_ids, pad_token_id=self.tokenizer.pad_token_id, device=self.device), side=side)
 
     def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
         """``embeddings_ND`` in the order of ``texts``, float32, dropout off."""
         token_ids = self.tokenize(texts, side=side)
+        lengths = [len(row) for row in token_ids]
         embeddings_ND = np.empty((len(texts), self.dimension), dtype=np.float32)
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), self._autocast():
-            for batch in batches_by_length([len(row) for row in token_ids], max_tokens=self._batch_tokens):
-                vectors_ND = self.embed(*self.collate([token_ids[position] for position in batch]))
+            for batch in batches_by_length(lengths, max_tokens=self._batch_tokens, packed=self.packs):
+                vectors_ND = self.embed([token_ids[position] for position in batch], side=side)
                 embeddings_ND[batch] = vectors_ND.cpu().numpy()
         self.module.train(was_training)
         return embeddings_ND
@@ -142,21 +128,40 @@ class DenseEncoder:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
 
     def save(self, directory: Path) -> Path:
-        """``directory``, which sentence-transformers loads unchanged and gives equal vectors."""
-        directory.mkdir(parents=True, exist_ok=True)
-        with _quiet_transformers():
-            self.module.backbone.save_pretrained(directory)
-        longest = max(self.contract.query_max_tokens, self.contract.passage_max_tokens)
-        self.tokenizer.save(directory, max_tokens=longest)
-        write_contract(directory, self.contract, dimension=self.dimension)
-        for path in directory.glob("*.safetensors"):
-            path.chmod(0o644)  # written for the owner alone; shared storage has other readers
+        """``directory``, which sentence-transformers loads unchanged and gives equal vectors; adapters are merged."""
+        module, contract = self.module, self.contract
+        layout = write_layout(
+            directory,
+            is_untied=module.passage_backbone is not None,
+            has_projection=module.projection is not None,
+            is_normalised=contract.normalise,
+        )
+        limits = {layout.query: contract.query_max_tokens, layout.passage: contract.passage_max_tokens}
+        if not layout.is_untied:
+            limits[layout.query] = max(contract.query_max_tokens, contract.passage_max_tokens)
+        for tower, (folder, limit) in zip(module.towers, limits.items(), strict=True):
+            save_backbone(tower, folder)
+            self.tokenizer.save(folder, max_tokens=limit)
+        if module.projection is not None and layout.projection is not None:
+            save_projection(module.projection, layout.projection)
+        write_contract(layout, contract, hidden_size=module.hidden_size)
         return directory
 
 
 def build_encoder(config: EncoderConfig, *, device: torch.device | str | None = None) -> DenseEncoder:
     """The encoder that ``config`` names. Raises ``ConfigError``."""
     return DenseEncoder.load(locate_model(config.model), config, device=device)
+
+
+def _load_module(directory: Path, contract: Contract) -> EncoderModule:
+    layout = read_layout(directory)
+    backbone = load_backbone(layout.query)
+    passage_backbone = load_backbone(layout.passage) if layout.is_untied else None
+    sizes = {tower.config.hidden_size for tower in (backbone, passage_backbone) if tower is not None}
+    if len(sizes) > 1:
+        raise ConfigError(f"the two towers in {str(directory)!r} give vectors of {sorted(sizes)} dimensions")
+    projection = layout.projection and load_projection(layout.projection, hidden_size=sizes.pop())
+    return EncoderModule(backbone, contract, passage_backbone=passage_backbone, projection=projection)
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -167,57 +172,15 @@ def _has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(instructions.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def _load_backbone(directory: Path) -> PreTrainedModel:
-    try:
-        backbone, report = _from_pretrained(directory)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"no encoder could be loaded from {str(directory)!r}: {error}; "
-            f"expected config.json and model.safetensors of an architecture that transformers knows"
-        ) from error
-    if absent := sorted(report["missing_keys"]):
-        raise ConfigError(f"the weights in {str(directory)!r} lack {absent[:3]}: not a whole {type(backbone).__name__}")
-    return backbone
-
-
-def _from_pretrained(directory: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    # The pooling layer's output is not used, and DDP stops at parameters without a gradient.
-    no_pooler = {"add_pooling_layer": False} if _has_pooler(MODEL_MAPPING[type(config)]) else {}
-    with _quiet_transformers():
-        return AutoModel.from_pretrained(
-            directory,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **no_pooler,
-        )
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar for a load of a second, no report on the pooling layer that is left out on purpose."""
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bar:
-            logging.enable_progress_bar()
-
-
-def _has_pooler(model_class: type[PreTrainedModel]) -> bool:
-    return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-
-
-def _hash_weights(backbone: PreTrainedModel) -> str:
+def _hash_weights(module: EncoderModule) -> str:
+    weights = merged_weights(module.backbone)
+    if module.passage_backbone is not None:
+        own = merged_weights(module.passage_backbone)
+        weights |= {f"passage_backbone.{name}": weight for name, weight in own.items()}
+    if module.projection is not None:
+        weights |= {f"projection.{name}": weight for name, weight in module.projection.state_dict().items()}
     digest = hashlib.sha256()
-    for name, weight in sorted(backbone.state_dict().items()):
+    for name, weight in sorted(weights.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from winnow.errors import ConfigError
 from winnow.modeling.config import EncoderConfig
-from winnow.modeling.contract import Contract, read_contract, transformer_directory
+from winnow.modeling.contract import Contract, read_contract
+from winnow.modeling.layout import read_layout
 from winnow.modeling.protocol import Side
 from winnow.modeling.transformers_light import AutoTokenizer
 
@@ -19,6 +20,9 @@ class TextTokenizer:
     """Tokenizes queries and passages as the contract says. Safe to share between threads."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, contract: Contract) -> None:
+        if tokenizer.pad_token is None:
+            # Decoders often name none. Which token fills up a row changes no vector, but other readers need a name.
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
         self.pad_token_id: int = tokenizer.pad_token_id or 0
         self._tokenizer = tokenizer
         self._prefixes: dict[Side, str] = {"query": contract.query_prefix, "passage": contract.passage_prefix}
@@ -31,23 +35,25 @@ class TextTokenizer:
     @classmethod
     def load(cls, directory: Path, overrides: EncoderConfig | None = None) -> "TextTokenizer":
         """The tokenizer of the encoder in ``directory``. Raises ``ConfigError``."""
-        contract = read_contract(directory, overrides)
-        return cls(_load_fast(transformer_directory(directory)), contract)
+        layout = read_layout(directory)
+        tokenizer = _load_fast(layout.query)
+        if layout.is_untied and _digest(_load_fast(layout.passage)) != _digest(tokenizer):
+            raise ConfigError(f"the two towers in {str(directory)!r} have two different tokenizers; expected one")
+        return cls(tokenizer, read_contract(directory, overrides))
 
     @property
     def digest(self) -> str:
         """Hash of vocabulary and rules."""
-        rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
-        # The limits in use are the contract's; what a file happens to say of them changes nothing.
-        rules.pop("truncation")
-        rules.pop("padding")
-        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+        return _digest(self._tokenizer)
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
-        """Token ids of each text, special tokens included, cut to the side's limit."""
+        """Token ids of each text, special tokens included, cut to the side's limit.
+
+        An empty text has one token also where the tokenizer adds no special ones, so that it has a vector.
+        """
         prefix = self._prefixes[side]
         encodings = self._sides[side].encode_batch_fast([prefix + text for text in texts])
-        return [encoding.ids for encoding in encodings]
+        return [encoding.ids or [self.pad_token_id] for encoding in encodings]
 
     def save(self, directory: Path, *, max_tokens: int) -> None:
         """Write the tokenizer's files."""
@@ -66,6 +72,14 @@ def _load_fast(directory: Path) -> PreTrainedTokenizerFast:
         # transformers makes an empty tokenizer, without a word of warning, where its files are missing.
         raise ConfigError(f"the tokenizer in {str(directory)!r} has no vocabulary; is tokenizer.json missing?")
     return tokenizer
+
+
+def _digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    # The limits in use are the contract's; what a file happens to say of them changes nothing.
+    rules.pop("truncation")
+    rules.pop("padding")
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
 def _cutting_at(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Tokenizer:

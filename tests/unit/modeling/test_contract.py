@@ -7,6 +7,7 @@ import pytest
 from winnow.errors import ConfigError
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.contract import Contract, read_contract, write_contract
+from winnow.modeling.layout import write_layout
 
 CONTRACT = Contract(
     pooling="last",
@@ -18,14 +19,21 @@ CONTRACT = Contract(
 )
 
 
-def test_reading_is_the_inverse_of_writing(tmp_path):
-    write_contract(tmp_path, CONTRACT, dimension=32)
+def write(directory, contract=CONTRACT, *, is_untied=False):
+    layout = write_layout(directory, is_untied=is_untied, has_projection=False, is_normalised=contract.normalise)
+    write_contract(layout, contract, hidden_size=32)
+    return layout
+
+
+@pytest.mark.parametrize("is_untied", [False, True])
+def test_reading_is_the_inverse_of_writing(tmp_path, is_untied):
+    write(tmp_path, is_untied=is_untied)
 
     assert read_contract(tmp_path) == CONTRACT
 
 
 def test_configuration_replaces_what_the_directory_says(tmp_path):
-    write_contract(tmp_path, CONTRACT, dimension=32)
+    write(tmp_path)
 
     read = read_contract(tmp_path, EncoderConfig(model="x", query_prefix="", normalise=True, passage_max_tokens=128))
 
@@ -44,7 +52,7 @@ def test_a_plain_directory_must_be_told_pooling_and_normalisation(tmp_path):
 
 
 def test_the_newer_pooling_notation_is_read(tmp_path):
-    write_contract(tmp_path, CONTRACT, dimension=32)
+    write(tmp_path)
     config = {"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(config))
 
@@ -53,18 +61,16 @@ def test_the_newer_pooling_notation_is_read(tmp_path):
 
 @pytest.mark.parametrize("flag", ["pooling_mode_max_tokens", "pooling_mode_weightedmean_tokens"])
 def test_a_pooling_that_we_do_not_compute_is_refused(tmp_path, flag):
-    write_contract(tmp_path, CONTRACT, dimension=32)
+    write(tmp_path)
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({flag: True}))
 
     with pytest.raises(ConfigError, match=f"asks for pooling .*{flag}.*expected one of cls, mean, last"):
         read_contract(tmp_path)
 
 
-def test_a_module_that_we_do_not_compute_is_refused(tmp_path):
-    write_contract(tmp_path, CONTRACT, dimension=32)
-    modules = json.loads((tmp_path / "modules.json").read_text())
-    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
+def test_a_pooling_that_leaves_out_the_prompt_is_refused(tmp_path):
+    write(tmp_path)
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean", "include_prompt": False}))
 
-    with pytest.raises(ConfigError, match="'Dense'"):
+    with pytest.raises(ConfigError, match="leaves the prompt out of the pooling"):
         read_contract(tmp_path)

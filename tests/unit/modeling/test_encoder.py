@@ -93,9 +93,9 @@ def test_the_fingerprint_changes_with_a_weight_and_with_the_contract():
 
 
 def test_loading_leaves_no_parameter_without_a_gradient(minilm):
-    ids, mask = minilm.collate(minilm.tokenize(["a query", "a longer query"], side="query"))
+    token_ids = minilm.tokenize(["a query", "a longer query"], side="query")
 
-    minilm.embed(ids, mask).sum().backward()
+    minilm.embed(token_ids, side="query").sum().backward()
 
     assert all(parameter.grad is not None for parameter in minilm.module.parameters())
     minilm.module.zero_grad()
@@ -106,8 +106,8 @@ def test_padding_changes_no_embedding():
     short, long = encoder.tokenize(["one two", "one two three four five six"], side="query")
 
     with torch.no_grad():
-        alone = encoder.embed(*encoder.collate([short]))
-        beside = encoder.embed(*encoder.collate([long, short]))
+        alone = encoder.embed([short], side="query")
+        beside = encoder.embed([long, short], side="query")
 
     assert beside[1].numpy() == pytest.approx(alone[0].numpy(), abs=1e-6)
 

