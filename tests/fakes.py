@@ -73,6 +73,7 @@ class MeanTower:
     """A text's embedding is a linear map of the mean of its tokens' vectors; float64, the same on every start."""
 
     dimension = 4
+    packs = False
 
     def __init__(self, *, vocabulary: int = 50, dropout: float = 0.0) -> None:
         draws = torch.Generator().manual_seed(5)
@@ -82,14 +83,12 @@ class MeanTower:
             for parameter in self.module.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=draws, dtype=torch.float64))
 
-    def collate(self, token_ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def embed(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> torch.Tensor:
         width = max(map(len, token_ids))
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in token_ids])
-        return ids, (torch.arange(width) < torch.tensor([[len(row)] for row in token_ids])).long()
-
-    def embed(self, input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -> torch.Tensor:
-        weights_NL1 = (attention_mask_NL / attention_mask_NL.sum(dim=1, keepdim=True)).unsqueeze(-1)
-        return (self.module(input_ids_NL) * weights_NL1).sum(dim=1)
+        ids_NL = torch.tensor([[*row, *[0] * (width - len(row))] for row in token_ids])
+        mask_NL = (torch.arange(width) < torch.tensor([[len(row)] for row in token_ids])).double()
+        weights_NL1 = (mask_NL / mask_NL.sum(dim=1, keepdim=True)).unsqueeze(-1)
+        return (self.module(ids_NL) * weights_NL1).sum(dim=1)
 
 
 class HashEncoder:

@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from winnow.files import write_json
 from winnow.labels.sampling import SamplingConfig
 from winnow.losses.config import LossConfig
+from winnow.losses.module import build_loss
 from winnow.records import LabelledPassage, TrainingExample
 from winnow.training.batches import GlobalBatch, Schedule
 from winnow.training.config import TrainConfig
@@ -25,10 +27,14 @@ from winnow.training.loop import Training
 from winnow.training.tokens import TOKENS, TokenStore
 
 LOSSES = {
+    "InfoNCE": LossConfig(objective="InfoNCE", temperature=2.0),
     "JointLH": LossConfig(objective="JointLH", temperature=2.0),
     "SumMargLH": LossConfig(objective="SumMargLH", temperature=2.0),
     "LSEPair": LossConfig(objective="LSEPair", temperature=2.0),
+    "LSEPair min max": LossConfig(objective="LSEPair", temperature=2.0, pair_positives="min", pair_negatives="max"),
     "KL": LossConfig(objective="KL", temperature=2.0, utility_temperature=0.5),
+    "MarginMSE": LossConfig(objective="MarginMSE", temperature=2.0, utility_temperature=0.5),
+    "learned": LossConfig(objective="SumMargLH", temperature=2.0, learn_temperature=True),
 }
 TRAIN = TrainConfig(
     loss=LOSSES["LSEPair"],
@@ -68,28 +74,48 @@ def write_tokens(directory: Path) -> TokenStore:
     return TokenStore(directory)
 
 
-def batches() -> dict[str, GlobalBatch]:
-    """Seven queries, two of them without a positive; two queries; one query with three passages."""
-    sampling = SamplingConfig(group_size=4, max_positives=2)
-    sizes = {"seven": 7, "two": 2}
-    made = {
-        name: Schedule(examples(), sampling, batch_size=size, epochs=1, seed=8).batch(0) for name, size in sizes.items()
+def batches() -> dict[str, list[GlobalBatch]]:
+    """Seven queries, two of them without a positive; two queries; one query with three passages; two batches of
+    four and three that are accumulated; and seven queries with at most one positive."""
+    several = SamplingConfig(group_size=4, max_positives=2)
+    single = SamplingConfig(group_size=3, policy="random_one")
+    (seven,) = _batches(examples(), several, 7)
+    return {
+        "seven": [seven],
+        "two": _batches(examples(), several, 2)[:1],
+        "one": _batches(examples()[1:2], single, 1),
+        "accumulated": [GlobalBatch(0, seven.groups[:4]), GlobalBatch(0, seven.groups[4:])],
+        "single": _batches(examples(), single, 7),
     }
-    small = SamplingConfig(group_size=3, max_positives=1)
-    made["one"] = Schedule(examples()[1:2], small, batch_size=1, epochs=1, seed=8).batch(0)
-    return made
+
+
+def cases() -> list[tuple[str, str]]:
+    """Batch and objective; InfoNCE takes one positive only."""
+    return [case for case in product(batches(), LOSSES) if case[1] != "InfoNCE" or case[0] in ("one", "single")]
+
+
+def _batches(rows: list[TrainingExample], sampling: SamplingConfig, size: int) -> list[GlobalBatch]:
+    return Schedule(rows, sampling, batch_size=size, epochs=1, seed=8).batches(0)
 
 
 def gradients(tokens: TokenStore) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Mean loss and gradients of every batch under every objective."""
+    """Mean loss and gradients of every batch under every objective, with and without a gradient cache."""
     losses, found = {}, {}
-    for batch_name, batch in batches().items():
-        for loss_name, loss in LOSSES.items():
-            tower = MeanTower()
-            sums = GradientStep(tower, tokens, loss, micro_batch_tokens=20).run(batch)
-            losses[f"{batch_name}/{loss_name}"] = sums.mean_loss
-            for name, parameter in tower.module.named_parameters():
-                found[f"{batch_name}/{loss_name}/{name}"] = parameter.grad
+    for use_cache, (batch_name, loss_name) in product((False, True), cases()):
+        config = LOSSES[loss_name]
+        tower, loss = MeanTower(), build_loss(config)
+        step = GradientStep(
+            tower,
+            tokens,
+            loss,
+            with_utilities=config.learns_from_utility,
+            micro_batch_tokens=20,
+            use_cache=use_cache,
+        )
+        case = f"{batch_name}/{loss_name}/{'cached' if use_cache else 'full'}"
+        losses[case] = step.run(batches()[batch_name]).mean_loss
+        for name, parameter in (*tower.module.named_parameters(), *loss.named_parameters()):
+            found[f"{case}/{name}"] = parameter.grad
     return losses, found
 
 

@@ -34,8 +34,9 @@ def config(tmp_path_factory, model_cache) -> RunConfig:
     for split in ("dev", "test"):
         cut(EXAMPLE / f"{split}.jsonl", folder / f"{split}.jsonl", 10)
         (folder / f"{split}.qrels.tsv").write_text((EXAMPLE / f"{split}.qrels.tsv").read_text())
+    stages = "train.stages=[{name: llm}, {name: harder, mine: {last_rank: 20, max_negatives: 4}}]"
     small = ["data.corpus.limit=400", "pool.max_passages=6", "train.batch_size=6", "train.epochs=1", "serve.port=8799"]
-    return load_config(RunConfig, folder / "run.yaml", [*small, f"output={folder / 'runs'}"])
+    return load_config(RunConfig, folder / "run.yaml", [*small, stages, f"output={folder / 'runs'}"])
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,27 @@ def test_training_moved_the_encoder_and_it_loads_in_sentence_transformers(result
     assert np.abs(ours - before).max() > 1e-5
 
 
+def test_a_second_stage_learnt_from_negatives_that_the_first_one_found_hard(results):
+    directory = results["train"].directory
+    labelled = pq.read_table(results["label"].directory / "training_examples.parquet").to_pylist()
+    mined = pq.read_table(directory / "stages" / "2-harder" / "training_examples.parquet").to_pylist()
+    first, second = results["train"].summary["stages"]
+
+    assert [row["positives"] for row in mined] == [row["positives"] for row in labelled]
+    assert {negative["source"] for row in mined for negative in row["negatives"]} == {"mined"}
+    assert (first["stage"], second["stage"]) == ("llm", "harder")
+    assert [entry["step"] for entry in first["dev"]] == [first["num_steps"]]
+    assert not list(directory.glob("stages/*/encoder"))
+
+
+def test_the_card_of_the_encoder_is_in_the_served_version(results):
+    cards = [results["train"].directory / "encoder" / "README.md", results["index"].directory / "encoder" / "README.md"]
+
+    assert cards[0].read_text() == cards[1].read_text()
+    assert "| loss.objective | SumMargLH |" in cards[0].read_text()
+    assert results["train"].fingerprint in cards[0].read_text()
+
+
 def test_the_table_compares_three_systems_on_dev_and_test(results):
     reports = read_json(results["evaluate"].directory / "table.json")
 
@@ -103,7 +125,7 @@ def test_mlflow_has_a_parent_with_a_child_per_step_and_a_champion(results, confi
     assert {found.info.run_name for found in children} == set(VERBS)
     assert {found.info.status for found in runs} == {"FINISHED"}
     train = next(found for found in children if found.info.run_name == "train")
-    losses = client.get_metric_history(train.info.run_id, next(name for name in train.data.metrics if "loss" in name))
+    losses = client.get_metric_history(train.info.run_id, "train.loss")
     assert [point.step for point in losses] == list(range(1, results["train"].summary["num_steps"] + 1))
     assert client.get_model_version_by_alias("winnow", "champion").version in ("1", 1)
 

@@ -8,7 +8,7 @@ import pytest
 from fakes import DyingLogger, ListLogger
 
 from winnow import schema
-from winnow.cluster.training import TrainingJob, tokenise, train_on_ray
+from winnow.cluster.training import tokenise, train_on_ray
 from winnow.errors import ConfigError
 from winnow.labels.sampling import SamplingConfig
 from winnow.losses.config import LossConfig
@@ -17,6 +17,7 @@ from winnow.modeling.encoder import DenseEncoder, build_encoder
 from winnow.records import LabelledPassage, TrainingExample
 from winnow.training.config import TrainConfig
 from winnow.training.examples import read_examples, usable_examples
+from winnow.training.job import TrainingJob
 from winnow.training.loop import Training
 from winnow.training.tokens import TEXTS, TokenStore
 
@@ -53,7 +54,7 @@ def job(ray_cluster, tmp_path_factory) -> TrainingJob:
         tokens=tokenise(table, ENCODER, folder / "tokens"),
         config=TRAIN,
         seed=7,
-        checkpoints=folder / ".checkpoints",
+        checkpoints=str(folder / ".checkpoints"),
         output=folder / "encoder",
         logger=ListLogger(),
     )
@@ -76,7 +77,7 @@ def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):
     summary = train_on_ray(disturbed)
 
     alone = build_encoder(ENCODER)
-    examples = usable_examples(read_examples(job.examples), TRAIN.loss).examples
+    examples = usable_examples(read_examples(job.examples), TRAIN, seed=job.seed).examples
     undisturbed = Training(
         alone, examples, TokenStore(job.tokens), TRAIN, seed=job.seed, checkpoints=folder / "alone", logger=ListLogger()
     ).run()
@@ -91,5 +92,6 @@ def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):
 
 
 def test_more_workers_than_cpus_are_refused_before_waiting(job):
-    with pytest.raises(ConfigError, match="training needs 64 x"):
-        train_on_ray(replace(job, config=TRAIN.model_copy(update={"num_workers": 64})))
+    for num_workers in (64, (64, 128)):
+        with pytest.raises(ConfigError, match="training needs 64 x"):
+            train_on_ray(replace(job, config=TRAIN.model_copy(update={"num_workers": num_workers})))

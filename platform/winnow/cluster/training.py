@@ -9,46 +9,24 @@ import shutil
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import ray
-import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from winnow.cluster.runtime import preflight
 from winnow.errors import WinnowError
 from winnow.modeling.config import EncoderConfig
-from winnow.modeling.encoder import build_encoder
 from winnow.modeling.tokenizing import TextTokenizer
 from winnow.models import locate_model
-from winnow.training.config import TrainConfig
-from winnow.training.examples import read_examples, usable_examples
-from winnow.training.gather import process_rank
-from winnow.training.loop import Training, TrainingSummary
-from winnow.training.protocol import RunLogger
-from winnow.training.tokens import TOKENS, TokenStore
+from winnow.training.job import TrainingJob, train_encoder
+from winnow.training.summary import TrainingSummary
+from winnow.training.texts import tokenised
 
 _BLOCK_ROWS = 8192
 _MOST_TOKENIZERS = 16
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """All that a worker has to know. Paths are absolute and on storage that every worker sees."""
-
-    encoder: EncoderConfig
-    examples: Path
-    tokens: Path
-    config: TrainConfig
-    seed: int
-    checkpoints: Path
-    output: Path
-    """Where the trained encoder goes."""
-    logger: RunLogger
 
 
 def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
@@ -74,10 +52,14 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
 
 
 def train_on_ray(job: TrainingJob) -> TrainingSummary:
-    """The summary of a finished run; the encoder lies in ``job.output``. Raises what the loop raised."""
+    """The summary of a finished run; the encoder lies in ``job.output``. Raises what the loop raised.
+
+    With a range of workers Ray starts as many as fit, goes on with fewer when a node is lost and with more when
+    one joins, each time from the last checkpoint. The global batch is the same for any number.
+    """
     bundle = {"CPU": job.config.threads_per_worker, "GPU": job.config.gpus_per_worker}
-    preflight("training", bundle, count=job.config.num_workers)
-    scratch = job.checkpoints.with_name(".ray-train")
+    preflight("training", bundle, count=job.config.fewest_workers)
+    scratch = job.output.with_name(".ray-train")
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -113,42 +95,15 @@ class _Tokenise:
         self._tokenizer = TextTokenizer.load(locate_model(encoder.model), encoder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        sides = batch["side"].to_numpy()
-        texts = np.array(batch["text"].to_pylist(), dtype=object)
-        rows: list[list[int]] = [[]] * len(texts)
-        for side in ("query", "passage"):
-            positions = np.flatnonzero(sides == side)
-            for position, ids in zip(positions, self._tokenizer.tokenize(texts[positions], side=side), strict=True):
-                rows[position] = ids
-        return pa.table([batch["side"], batch["id"], rows], schema=TOKENS)
+        return tokenised(batch, self._tokenizer)
 
 
 def _work(settings: Mapping[str, TrainingJob]) -> TrainingSummary | WinnowError:
-    job = settings["job"]
-    torch.set_num_threads(job.config.threads_per_worker)
     try:
-        return _train(job)
+        return train_encoder(settings["job"], device=get_device())
     except WinnowError as error:
         # Returned, not raised: Ray would start the workers again, and they would fail the same way.
         return error
-
-
-def _train(job: TrainingJob) -> TrainingSummary:
-    encoder = build_encoder(job.encoder, device=get_device())
-    usable = usable_examples(read_examples(job.examples), job.config.loss)
-    training = Training(
-        encoder,
-        usable.examples,
-        TokenStore(job.tokens),
-        job.config,
-        seed=job.seed,
-        checkpoints=job.checkpoints,
-        logger=job.logger,
-    )
-    summary = training.run()
-    if process_rank() == 0:
-        encoder.save(job.output)
-    return summary
 
 
 def _worker_environment() -> dict[str, str]:

@@ -59,15 +59,24 @@ class Manifest(BaseModel):
 
 
 def write_version(
-    directory: Path, *, encoder: DenseEncoder, passages: Path, embeddings: Path, config: IndexConfig
+    directory: Path,
+    *,
+    encoder: DenseEncoder,
+    passages: Path,
+    embeddings: Path,
+    config: IndexConfig,
+    card: Path | None = None,
 ) -> Manifest:
-    """Fill ``directory`` with a retriever version. Raises ``IndexMismatchError`` if the inputs do not fit."""
+    """Fill ``directory`` with a retriever version, the encoder's ``card`` in it. Raises ``IndexMismatchError`` if the
+    inputs do not fit."""
     passage_ids, embeddings_PD = read_embeddings(embeddings)
     if passage_ids != schema.read_dataset(passages, schema.PASSAGES)["passage_id"].to_pylist():
         raise IndexMismatchError(f"{embeddings} is not of the passages in {passages}; delete it and run the step again")
     index = VectorIndex.build(embeddings_PD, config)
     index.save(directory / INDEX)
     encoder.save(directory / ENCODER)
+    if card is not None:
+        shutil.copyfile(card, directory / ENCODER / card.name)
     shutil.copyfile(passages, directory / PASSAGES)
     manifest = Manifest(
         encoder_fingerprint=encoder.fingerprint,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from winnow.cluster.encoding import embed_corpus
@@ -14,7 +15,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -43,6 +44,7 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
         passages=passages,
         embeddings=embeddings,
         config=config.index,
+        card=Path(trained.model) / "README.md",
     )
     context.journal.dataset(
         PASSAGES,

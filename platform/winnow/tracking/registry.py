@@ -82,8 +82,19 @@ def _create(client: "MlflowClient", run_id: str, entry: Mapping[str, Any], model
     client.log_artifacts(run_id, str(directory), ARTIFACTS)
     source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
     return client.create_model_version(
-        model, source, run_id, tags={_CONTENT_TAG: entry[_CONTENT_TAG]}, await_creation_for=0
+        model,
+        source,
+        run_id,
+        tags={_CONTENT_TAG: entry[_CONTENT_TAG]},
+        description=_card(directory),
+        await_creation_for=0,
     )
+
+
+def _card(directory: Path) -> str | None:
+    """What the registry's page shows of a version: the card of its encoder, without the lines for model hubs."""
+    path = directory / "encoder" / "README.md"
+    return path.read_text(encoding="utf-8").rpartition("\n---\n")[2].strip() if path.exists() else None
 
 
 def _ensure_model(client: "MlflowClient", model: str) -> None:

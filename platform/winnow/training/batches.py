@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from winnow.labels.sampling import Group, SamplingConfig, sample_group
+from winnow.labels.sampling import Group, Sampler, SamplingConfig
 from winnow.losses.module import ScoreLabels
 from winnow.records import TrainingExample
 from winnow.seeding import derive_seed
@@ -45,22 +45,25 @@ class Schedule:
         batch_size: int,
         epochs: int,
         seed: int,
+        accumulate_batches: int = 1,
     ) -> None:
         self._examples = examples
-        self._sampling = sampling
+        self._sampler = Sampler(examples, sampling, seed=seed)
         self._batch_size = batch_size
+        self._step_size = batch_size * accumulate_batches
         self._seed = seed
-        self.steps_per_epoch = math.ceil(len(examples) / batch_size)
+        self.steps_per_epoch = math.ceil(len(examples) / self._step_size)
         self.num_steps = self.steps_per_epoch * epochs
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def batch(self, step: int) -> GlobalBatch:
-        """The batch of ``step``, counted from 0. The last of an epoch may be smaller."""
+    def batches(self, step: int) -> list[GlobalBatch]:
+        """The batches of ``step``, counted from 0: one, or as many as are accumulated. The last of an epoch may be
+        smaller."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        start = position * self._batch_size
-        rows = self._epoch_order(epoch)[start : start + self._batch_size]
-        groups = [sample_group(self._examples[row], self._sampling, seed=self._seed, epoch=epoch) for row in rows]
-        return GlobalBatch(epoch, tuple(groups))
+        rows = self._epoch_order(epoch)[position * self._step_size :][: self._step_size]
+        groups = tuple(self._sampler.group(self._examples[row], epoch) for row in rows)
+        starts = range(0, len(groups), self._batch_size)
+        return [GlobalBatch(epoch, groups[start : start + self._batch_size]) for start in starts]
 
     def _epoch_order(self, epoch: int) -> list[int]:
         if self._order[0] != epoch:

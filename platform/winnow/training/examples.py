@@ -8,11 +8,13 @@ from typing import Any
 
 from winnow import schema
 from winnow.errors import DataError
-from winnow.losses.config import LossConfig
+from winnow.labels.sampling import eligible_positives
 from winnow.records import LabelledPassage, TrainingExample
+from winnow.training.config import TrainConfig
 
 _NO_POSITIVE = "no_positive"
 _NO_UTILITIES = "fewer_than_two_utilities"
+_SOURCES = {"llm", "human", "both"}
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,25 @@ def read_examples(path: Path) -> list[TrainingExample]:
     return examples
 
 
-def usable_examples(examples: Sequence[TrainingExample], loss: LossConfig) -> UsableExamples:
+def usable_examples(examples: Sequence[TrainingExample], config: TrainConfig, *, seed: int) -> UsableExamples:
     """``examples`` without those that have no row in the loss of any epoch. Raises ``DataError`` if none is left."""
-    reasons = [_unusable(example, loss) for example in examples]
+    reasons = [_unusable(example, config, seed) for example in examples]
     left_out = Counter(reason for reason in reasons if reason is not None)
     kept = tuple(example for example, reason in zip(examples, reasons, strict=True) if reason is None)
     if not kept:
         raise DataError(
-            f"none of {len(examples)} training examples can be used with {loss.objective} ({dict(left_out)}); "
-            f"loosen the thresholds in the `label` section, or look at the counts of `winnow annotate`"
+            f"none of {len(examples)} training examples can be used with {config.loss.objective} on the labels of "
+            f"{config.sampling.labels} ({dict(left_out)}); loosen the thresholds in the `label` section, "
+            f"or look at the counts of `winnow annotate` and at train.sampling"
         )
     return UsableExamples(kept, dict(left_out))
 
 
-def _unusable(example: TrainingExample, loss: LossConfig) -> str | None:
-    if not loss.learns_from_utility:
-        return None if example.positives else _NO_POSITIVE
-    known = [p for p in (*example.positives, *example.negatives) if p.utility_score is not None]
+def _unusable(example: TrainingExample, config: TrainConfig, seed: int) -> str | None:
+    positives = eligible_positives(example, config.sampling, seed=seed)
+    if not config.loss.learns_from_utility:
+        return None if positives else _NO_POSITIVE
+    known = [p for p in (*positives, *example.negatives) if p.utility_score is not None]
     return None if len(known) >= 2 else _NO_UTILITIES
 
 
@@ -64,6 +68,11 @@ def _check_labels(example: TrainingExample, path: Path) -> None:
         raise DataError(
             f"{path}: query {example.query_id!r} lists passage {twice[0]!r} more than once; "
             f"a passage is one positive or one negative of a query"
+        )
+    if strange := {passage.source for passage in example.positives} - _SOURCES:
+        raise DataError(
+            f"{path}: query {example.query_id!r} has a positive of source {sorted(strange)[0]!r}, "
+            f"expected one of {sorted(_SOURCES)}: it says whose labels a run may train on"
         )
 
 

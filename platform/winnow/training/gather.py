@@ -1,21 +1,24 @@
 """Collectives of training, each an identity when there is one process.
 
 The gradient contract. Passages are gathered *with* gradient, queries stay local, and a worker's loss is
-``world_size * sum of its loss_Q / number of valid queries on all workers`` (``scale_loss``); the mean of
-the workers' gradients (``average_gradients``) is then the gradient of the mean loss over the global batch,
-however unevenly queries, passages and skipped rows fall on the workers. Multiplying the mean loss by the
-world size instead would double the gradient at two workers, which AdamW hides and clipping does not.
+``world_size * sum of its loss_Q / number of queries on all workers`` (``scale_loss``); the mean of the
+workers' gradients times ``queries / valid queries`` (``average_gradients``) is then the gradient of the mean
+loss over the valid queries, however unevenly queries, passages and skipped rows fall on workers and
+accumulated batches. Multiplying the mean loss by the world size instead would double the gradient at two
+workers, which AdamW hides and clipping does not.
 
 All workers call the same collectives in the same order, in the backward pass too: a worker without
 passages has to pass an empty tensor that requires gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from winnow.errors import WinnowError
 
 
 def world_size() -> int:
@@ -33,9 +36,9 @@ def gather_rows(rows_ND: Tensor, counts: Sequence[int]) -> Tensor:
     return rows_ND if world_size() == 1 else _GatherRows.apply(rows_ND, list(counts))
 
 
-def scale_loss(loss_V: Tensor, num_valid: float) -> Tensor:
-    """This worker's share of the loss; ``num_valid`` counts the valid queries of all workers."""
-    return world_size() * loss_V.sum() / max(num_valid, 1.0)
+def scale_loss(loss_V: Tensor, num_queries: int) -> Tensor:
+    """This worker's share of the loss; ``num_queries`` counts those of all workers and accumulated batches."""
+    return world_size() * loss_V.sum() / num_queries
 
 
 def sum_over_workers(values: Sequence[float], device: torch.device) -> list[float]:
@@ -47,22 +50,22 @@ def sum_over_workers(values: Sequence[float], device: torch.device) -> list[floa
     return total.tolist()
 
 
-def average_gradients(module: nn.Module) -> None:
-    """Replace every gradient by its mean over the workers.
+def average_gradients(parameters: Sequence[nn.Parameter], *, factor: float = 1.0) -> None:
+    """Replace every gradient by ``factor`` times its mean over the workers.
 
     One collective over a flat buffer after the backward pass, and not DDP: the module runs several times
     per step (queries, passages, buckets by length), on some workers perhaps never, and DDP's hooks expect
     one forward pass on each. What DDP would overlap is small beside that freedom.
     """
-    if world_size() == 1:
+    if world_size() == 1 and factor == 1.0:
         return
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     flat = torch.cat([_gradient(parameter).reshape(-1) for parameter in parameters])
-    dist.all_reduce(flat)
-    flat /= world_size()
+    if world_size() > 1:
+        dist.all_reduce(flat)
+    flat *= factor / world_size()
     pieces = flat.split([parameter.numel() for parameter in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
-        parameter.grad = piece.view_as(parameter)
+        parameter.grad = piece.view_as(parameter).to(parameter.dtype)
 
 
 def same_on_all_workers(value: int, device: torch.device) -> int:
@@ -72,6 +75,18 @@ def same_on_all_workers(value: int, device: torch.device) -> int:
     holder = torch.tensor([value], dtype=torch.int64, device=device)
     dist.broadcast(holder, src=0)
     return int(holder.item())
+
+
+def on_first_worker(action: Callable[[], object], device: torch.device) -> None:
+    """Rank 0 does ``action``. If it fails, every worker raises, so that none waits for the others for ever."""
+    failure: Exception | None = None
+    if process_rank() == 0:
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    if same_on_all_workers(int(failure is None), device) == 0:
+        raise failure or WinnowError("the first worker failed; its error says why")
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loss and gradient of one global batch, the same for any number of workers.
+"""Loss and gradient of a step's batches, the same for any number of workers.
 
 Legend: Q queries of this worker, N texts it encodes, P passages of all workers, D dimension,
 V queries of this worker that have a row in the loss.
@@ -6,16 +6,16 @@ V queries of this worker that have a row in the loss.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from winnow.losses.config import LossConfig
-from winnow.losses.module import build_loss
-from winnow.modeling.batches import batches_by_length
+from winnow.losses.module import Loss
 from winnow.modeling.protocol import Side
+from winnow.training.alarm import effective_rank, score_spread
 from winnow.training.batches import GlobalBatch, mark_pairs, split_evenly
+from winnow.training.config import Precision
+from winnow.training.encoding import Encoded, TextEncoding
 from winnow.training.gather import (
     average_gradients,
     gather_rows,
@@ -32,88 +32,100 @@ from winnow.training.tokens import TokenStore
 class StepSums:
     """Sums over all workers; equal on each of them."""
 
-    loss: float
-    num_valid: int
+    loss: float = 0.0
+    num_valid: int = 0
     """Queries that have a row in the loss; the others of the batch were skipped."""
-    num_tokens: int
-    num_padding: int
+    num_tokens: int = 0
+    num_padding: int = 0
+    score_spread: float = 0.0
+    """Spread of each query's scores as a share of their size, summed over ``num_scored``."""
+    num_scored: int = 0
+    effective_rank: float = 0.0
+    """Of the passages' embeddings; the last batch's, where several are accumulated."""
+    num_passages: int = 0
+    """Of the batch that ``effective_rank`` is from."""
 
     @property
     def mean_loss(self) -> float:
         """Loss per valid query."""
         return self.loss / max(self.num_valid, 1)
 
+    def plus(self, later: "StepSums") -> "StepSums":
+        """Both together."""
+        added = ("loss", "num_valid", "num_tokens", "num_padding", "score_spread", "num_scored")
+        return replace(later, **{name: getattr(self, name) + getattr(later, name) for name in added})
+
 
 class GradientStep:
-    """Leaves the gradient of a global batch's mean loss in the encoder's parameters."""
+    """Leaves the gradient of the mean loss over a step's valid queries in the parameters of encoder and loss.
+
+    With ``use_cache`` texts are encoded without keeping activations, and again, a micro-batch at a time, once the
+    gradient of the loss with respect to their embeddings is known (GradCache, arXiv 2101.06983).
+    ``loss_scale`` multiplies every gradient, for half precision.
+    """
 
     def __init__(
         self,
         encoder: TrainableEncoder,
         tokens: TokenStore,
-        loss: LossConfig,
+        loss: Loss,
         *,
+        with_utilities: bool,
         micro_batch_tokens: int,
-        is_bf16: bool = False,
+        precision: Precision = "fp32",
+        use_cache: bool = False,
     ) -> None:
-        self._encoder = encoder
+        self._texts = TextEncoding(
+            encoder, tokens, micro_batch_tokens=micro_batch_tokens, precision=precision, use_cache=use_cache
+        )
         self._tokens = tokens
-        self._loss = build_loss(loss)
-        self._with_utilities = loss.learns_from_utility
-        self._micro_batch_tokens = micro_batch_tokens
-        self._is_bf16 = is_bf16
-        reference = next(encoder.module.parameters())
-        self._device, self._dtype = reference.device, reference.dtype
+        self._loss = loss
+        self._with_utilities = with_utilities
+        self._parameters = [p for module in (encoder.module, loss) for p in module.parameters() if p.requires_grad]
+        self._device = next(encoder.module.parameters()).device
 
-    def run(self, batch: GlobalBatch) -> StepSums:
-        """The sums of ``batch``, with its gradient in place; a loss that is not finite leaves none."""
+    def run(self, batches: Sequence[GlobalBatch], *, loss_scale: float = 1.0) -> StepSums:
+        """The sums of ``batches``, with their gradient in place; a loss that is not finite leaves none."""
+        num_queries = sum(len(batch.groups) for batch in batches)
+        sums = StepSums()
+        for batch in batches:
+            sums = sums.plus(self._accumulate(batch, num_queries, loss_scale))
+            if not math.isfinite(sums.loss):
+                return sums
+        average_gradients(self._parameters, factor=num_queries / max(sums.num_valid, 1))
+        return sums
+
+    def _accumulate(self, batch: GlobalBatch, num_queries: int, loss_scale: float) -> StepSums:
+        """Add the gradient of this worker's share of ``batch``."""
         query_parts = self._deal("query", [group.query_id for group in batch.groups])
         passage_parts = self._deal("passage", batch.passage_ids)
         groups = {group.query_id: group for group in batch.groups}
         own_groups = [groups[query_id] for query_id in query_parts[process_rank()]]
 
-        queries = self._encode("query", query_parts[process_rank()])
-        passages = self._encode("passage", passage_parts[process_rank()])
+        queries = self._texts.encode("query", query_parts[process_rank()])
+        passages = self._texts.encode("passage", passage_parts[process_rank()])
         passages_PD = gather_rows(passages.embeddings_ND, [len(part) for part in passage_parts])
         columns = [passage_id for part in passage_parts for passage_id in part]
         labels = mark_pairs(own_groups, columns, with_utilities=self._with_utilities).to(self._device)
-        loss_V = self._loss(queries.embeddings_ND @ passages_PD.T, labels)
-        return self._backward(loss_V, queries, passages)
-
-    def _backward(self, loss_V: Tensor, queries: "_Encoded", passages: "_Encoded") -> StepSums:
-        num_tokens = queries.num_tokens + passages.num_tokens
-        num_padding = queries.num_padding + passages.num_padding
-        loss, *counts = sum_over_workers([loss_V.sum().item(), len(loss_V), num_tokens, num_padding], self._device)
-        sums = StepSums(loss, *map(round, counts))
-        if math.isfinite(loss):
-            scale_loss(loss_V, sums.num_valid).backward()
-            average_gradients(self._encoder.module)
+        scores_QP = queries.embeddings_ND @ passages_PD.T
+        loss_V = self._loss(scores_QP, labels)
+        sums = self._sum(loss_V, scores_QP.detach(), passages_PD.detach(), (queries, passages))
+        if math.isfinite(sums.loss):
+            (scale_loss(loss_V, num_queries) * loss_scale).backward()
+            for encoded in (queries, passages):
+                self._texts.backward(encoded)
         return sums
+
+    def _sum(self, loss_V: Tensor, scores_QP: Tensor, passages_PD: Tensor, sides: Sequence[Encoded]) -> StepSums:
+        # The rank is the same for all, but for rounding that may differ between machines: the first one's counts.
+        rank = effective_rank(passages_PD) if process_rank() == 0 else 0.0
+        spread, num_scored = score_spread(scores_QP)
+        own = [loss_V.sum().item(), spread, rank, len(loss_V), num_scored]
+        own += [sum(side.num_tokens for side in sides), sum(side.num_padding for side in sides)]
+        loss, spread, rank, *counts = sum_over_workers(own, self._device)
+        num_valid, num_scored, num_tokens, num_padding = map(round, counts)
+        return StepSums(loss, num_valid, num_tokens, num_padding, spread, num_scored, rank, len(passages_PD))
 
     def _deal(self, side: Side, ids: Sequence[str]) -> list[list[str]]:
         lengths = [self._tokens.length(side, text_id) for text_id in ids]
         return [[ids[position] for position in part] for part in split_evenly(lengths, world_size())]
-
-    def _encode(self, side: Side, ids: Sequence[str]) -> "_Encoded":
-        if not ids:
-            # Requires gradient, so that the backward pass reaches the collective of ``gather_rows`` here too.
-            shape = 0, self._encoder.dimension
-            return _Encoded(torch.zeros(shape, dtype=self._dtype, device=self._device, requires_grad=True), 0, 0)
-        rows = [self._tokens.tokens(side, text_id) for text_id in ids]
-        batches = batches_by_length([len(row) for row in rows], max_tokens=self._micro_batch_tokens)
-        embedded = [self._embed([rows[position] for position in batch]) for batch in batches]
-        order = torch.tensor([position for batch in batches for position in batch], device=self._device)
-        num_tokens = sum(map(len, rows))
-        num_computed = sum(len(batch) * len(rows[batch[0]]) for batch in batches)
-        return _Encoded(torch.cat(embedded)[order.argsort()], num_tokens, num_computed - num_tokens)
-
-    def _embed(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._is_bf16):
-            return self._encoder.embed(*self._encoder.collate(token_ids)).to(self._dtype)
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    embeddings_ND: Tensor
-    num_tokens: int
-    num_padding: int

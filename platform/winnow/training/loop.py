@@ -8,46 +8,34 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
 
 from winnow.errors import ConfigError
+from winnow.losses.module import build_loss
 from winnow.progress import Progress, progress
 from winnow.records import TrainingExample
 from winnow.seeding import derive_seed
+from winnow.training.alarm import CollapseAlarm, StepHealth, save_batch
 from winnow.training.batches import GlobalBatch, Schedule
-from winnow.training.checkpoint import Totals, latest_step, load_checkpoint, save_checkpoint
+from winnow.training.checkpoint import CheckpointStore, Totals, TrainingState
 from winnow.training.config import TrainConfig
-from winnow.training.gather import process_rank, same_on_all_workers
+from winnow.training.dev import DevEvaluation, DevSet
+from winnow.training.gather import on_first_worker, process_rank, same_on_all_workers
 from winnow.training.gradients import GradientStep, StepSums
+from winnow.training.optimizing import Optimisation, StepOutcome
 from winnow.training.protocol import RunLogger, TrainableEncoder
+from winnow.training.stopping import is_best, is_measured, should_stop
+from winnow.training.summary import TrainingSummary, summarise
 from winnow.training.tokens import TokenStore
 
 
-@dataclass(frozen=True)
-class TrainingSummary:
-    """What came of a run. Holds no times, so equal runs have equal summaries."""
-
-    objective: str
-    num_steps: int
-    num_queries: int
-    """Rows of all steps, every epoch counted."""
-    num_skipped: int
-    """Of those, rows that had no positive (or no two utilities) in their group."""
-    num_tokens: int
-    padding_share: float
-    epoch_losses: list[float]
-    """Mean loss of each epoch's valid queries."""
-
-
 class Training:
-    """A run over ``examples``, from its last checkpoint in ``checkpoints`` if there is one."""
+    """A run over ``examples``, from its last checkpoint under ``checkpoints`` (a path or a URL) if there is one.
+
+    ``evidence`` is where the batch goes that was being trained on when the run collapsed.
+    """
 
     def __init__(
         self,
@@ -57,141 +45,166 @@ class Training:
         config: TrainConfig,
         *,
         seed: int,
-        checkpoints: Path,
+        checkpoints: str | Path,
         logger: RunLogger,
+        evidence: Path | None = None,
+        dev: DevSet | None = None,
     ) -> None:
         self._module = encoder.module
+        self._dimension = encoder.dimension
+        self._device = next(self._module.parameters()).device
+        self._tokens = tokens
         self._config = config
         self._seed = seed
-        self._checkpoints = checkpoints
         self._logger = logger
+        self._evidence = evidence
         self._schedule = Schedule(
-            examples, config.sampling, batch_size=config.batch_size, epochs=config.epochs, seed=seed
+            examples,
+            config.sampling,
+            batch_size=config.batch_size,
+            accumulate_batches=config.accumulate_batches,
+            epochs=config.epochs,
+            seed=seed,
         )
-        is_bf16 = config.precision == "bf16"
+        self._loss = build_loss(config.loss).to(self._device)
         self._gradient = GradientStep(
-            encoder, tokens, config.loss, micro_batch_tokens=config.micro_batch_tokens, is_bf16=is_bf16
+            encoder,
+            tokens,
+            self._loss,
+            with_utilities=config.loss.learns_from_utility,
+            micro_batch_tokens=config.micro_batch_tokens,
+            precision=config.precision,
+            use_cache=config.gradient_cache,
         )
-        self._optimizer = AdamW(_parameter_groups(self._module, config.weight_decay), lr=config.learning_rate)
-        self._totals = Totals()
+        self._optimisation = Optimisation(self._module, self._loss, config, num_steps=self._schedule.num_steps)
+        self._alarm = CollapseAlarm(config.alarm)
+        self._store = CheckpointStore(str(checkpoints), {"train": config.science(), "seed": seed})
+        self._state = TrainingState(self._optimisation.parameters, self._optimisation.optimizer, Totals(), {})
+        self._dev = None
+        if config.dev is not None and dev is not None:
+            self._dev = DevEvaluation(
+                encoder, dev, config.dev, micro_batch_tokens=config.micro_batch_tokens, precision=config.precision
+            )
 
     def run(self) -> TrainingSummary:
-        """Take the steps that are left. Raises ``ConfigError`` if the loss stops being a number."""
+        """Take the steps that are left. Raises ``ConfigError`` when the run has collapsed."""
         self._module.train(self._config.use_dropout)
         first, last = self._resume(), self._schedule.num_steps
         with _bar(last - first) as bar:
             for step in range(first, last):
-                sums = self._step(step)
-                if bar is not None:
-                    bar.note(loss=f"{sums.mean_loss:.4f}")
-                    bar.advance()
-                if (step + 1) % self._config.checkpoint_every_steps == 0 or step + 1 == last:
-                    self._save(step + 1)
+                if should_stop(self._state.totals, self._config.dev):
+                    break
+                self._take(step, bar)
         self._module.eval()
-        return self._summary()
+        return self._finish()
+
+    def _take(self, step: int, bar: Progress | None) -> None:
+        sums = self._step(step)
+        if bar is not None:
+            bar.note(loss=f"{sums.mean_loss:.4f}")
+            bar.advance()
+        if self._dev is not None and is_measured(
+            step + 1,
+            self._config.dev,
+            steps_per_epoch=self._schedule.steps_per_epoch,
+            num_steps=self._schedule.num_steps,
+        ):
+            self._measure(step + 1)
+        if (step + 1) % self._config.checkpoint_every_steps == 0 or step + 1 == self._schedule.num_steps:
+            self._save(step + 1)
 
     def _resume(self) -> int:
-        device = next(self._module.parameters()).device
         # Rank 0 wrote the checkpoints; another worker may see a shared folder a moment later.
-        step = same_on_all_workers(latest_step(self._checkpoints), device)
+        step = same_on_all_workers(self._store.latest(), self._device)
         if step > 0:
-            self._totals = load_checkpoint(self._checkpoints, step, self._module, self._optimizer)
+            self._store.load(step, self._state)
+            self._optimisation.load_scaler(self._state.scaler)
             if process_rank() == 0:
                 print(f"train: going on after step {step} of {self._schedule.num_steps}", flush=True)
         return step
 
     def _save(self, step: int) -> None:
-        if process_rank() == 0:
-            save_checkpoint(self._checkpoints, step, self._module, self._optimizer, self._totals)
+        self._state.scaler = self._optimisation.scaler_state()
+        on_first_worker(lambda: self._store.save(step, self._state), self._device)
 
     def _step(self, step: int) -> StepSums:
         started = time.perf_counter()
-        batch = self._schedule.batch(step)
-        learning_rate = learning_rate_at(step, self._schedule.num_steps, self._config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.zero_grad(set_to_none=True)
+        batches = self._schedule.batches(step)
+        self._optimisation.optimizer.zero_grad(set_to_none=True)
         with self._seeded_dropout(step):
-            sums = self._gradient.run(batch)
-        self._check_finite(sums.loss, "loss", step)
-        grad_norm = clip_grad_norm_(self._module.parameters(), self._config.max_grad_norm).item()
-        self._check_finite(grad_norm, "gradient norm", step)
-        self._optimizer.step()
-        self._count(batch, sums)
-        self._log(step, sums, learning_rate, grad_norm, seconds=time.perf_counter() - started)
+            sums = self._gradient.run(batches, loss_scale=self._optimisation.loss_scale)
+        outcome = self._optimisation.step(step) if math.isfinite(sums.loss) else StepOutcome(math.nan, math.nan)
+        self._check(step, batches[-1], sums, outcome)
+        self._count(batches, sums)
+        self._log(step, sums, outcome, seconds=time.perf_counter() - started)
         return sums
 
     def _seeded_dropout(self, step: int) -> AbstractContextManager[None]:
-        return (
-            _seeded(derive_seed(self._seed, "dropout", step, process_rank()))
-            if self._module.training
-            else nullcontext()
-        )
+        if not self._module.training:
+            return nullcontext()
+        return _seeded(derive_seed(self._seed, "dropout", step, process_rank()))
 
-    def _check_finite(self, value: float, name: str, step: int) -> None:
+    def _check(self, step: int, batch: GlobalBatch, sums: StepSums, outcome: StepOutcome) -> None:
         # Every worker has the same sums, so all of them stop here together.
-        if not math.isfinite(value):
-            raise ConfigError(
-                f"the {name} became {value} at step {step + 1} of {self._schedule.num_steps}; lower "
-                f"train.learning_rate ({self._config.learning_rate}), raise train.loss.temperature "
-                f"({self._config.loss.temperature}), or train in fp32 if precision is bf16"
-            )
+        health = StepHealth(
+            loss=sums.mean_loss,
+            grad_norm=outcome.grad_norm,
+            score_spread=sums.score_spread / max(sums.num_scored, 1),
+            effective_rank=sums.effective_rank,
+            num_passages=sums.num_passages,
+            dimension=self._dimension,
+            learning_rate=outcome.learning_rate,
+        )
+        diagnosis = self._alarm.check(step + 1, health)
+        if diagnosis is None:
+            return
+        kept = ""
+        if self._evidence is not None and process_rank() == 0:
+            kept = f"; the batch is in {save_batch(self._evidence, step + 1, batch, self._tokens, health)}"
+        raise ConfigError(f"step {step + 1} of {self._schedule.num_steps}: {diagnosis}{kept}")
 
-    def _count(self, batch: GlobalBatch, sums: StepSums) -> None:
-        totals = self._totals
-        if len(totals.epoch_losses) == batch.epoch:
+    def _measure(self, step: int) -> None:
+        measures = self._dev.measure()
+        better = is_best(self._state.totals, step, measures, self._config.dev)
+        if better and self._config.dev.patience is not None:
+            on_first_worker(lambda: self._store.save_best(self._state), self._device)
+        if process_rank() == 0:
+            self._logger.metrics({f"dev.{name}": value for name, value in measures.items()}, step=step)
+
+    def _count(self, batches: Sequence[GlobalBatch], sums: StepSums) -> None:
+        totals, epoch = self._state.totals, batches[0].epoch
+        if len(totals.epoch_losses) == epoch:
             totals.epoch_losses.append(0.0)
             totals.epoch_valid.append(0)
-        totals.epoch_losses[batch.epoch] += sums.loss
-        totals.epoch_valid[batch.epoch] += sums.num_valid
-        totals.num_queries += len(batch.groups)
-        totals.num_skipped += len(batch.groups) - sums.num_valid
+        num_queries = sum(len(batch.groups) for batch in batches)
+        totals.epoch_losses[epoch] += sums.loss
+        totals.epoch_valid[epoch] += sums.num_valid
+        totals.num_queries += num_queries
+        totals.num_skipped += num_queries - sums.num_valid
         totals.num_tokens += sums.num_tokens
         totals.num_padding += sums.num_padding
 
-    def _log(self, step: int, sums: StepSums, learning_rate: float, grad_norm: float, *, seconds: float) -> None:
+    def _log(self, step: int, sums: StepSums, outcome: StepOutcome, *, seconds: float) -> None:
         if process_rank() != 0:
             return
-        self._logger.metrics(
-            {
-                "train.loss": sums.mean_loss,
-                "train.learning_rate": learning_rate,
-                "train.grad_norm": grad_norm,
-                "train.tokens_per_s": sums.num_tokens / seconds,
-                "train.padding_share": sums.num_padding / (sums.num_tokens + sums.num_padding),
-            },
-            step=step + 1,
-        )
+        values = {
+            "loss": sums.mean_loss,
+            "learning_rate": outcome.learning_rate,
+            "grad_norm": outcome.grad_norm,
+            "temperature": self._loss.temperature,
+            "loss_scale": self._optimisation.loss_scale,
+            "score_spread": sums.score_spread / max(sums.num_scored, 1),
+            "effective_rank": sums.effective_rank,
+            "tokens_per_s": sums.num_tokens / seconds,
+            "padding_share": sums.num_padding / (sums.num_tokens + sums.num_padding),
+        }
+        self._logger.metrics({f"train.{name}": value for name, value in values.items()}, step=step + 1)
 
-    def _summary(self) -> TrainingSummary:
-        totals = self._totals
-        return TrainingSummary(
-            objective=self._config.objective_name,
-            num_steps=self._schedule.num_steps,
-            num_queries=totals.num_queries,
-            num_skipped=totals.num_skipped,
-            num_tokens=totals.num_tokens,
-            padding_share=totals.num_padding / (totals.num_tokens + totals.num_padding),
-            epoch_losses=[
-                loss / max(count, 1) for loss, count in zip(totals.epoch_losses, totals.epoch_valid, strict=True)
-            ],
-        )
-
-
-def learning_rate_at(step: int, num_steps: int, config: TrainConfig) -> float:
-    """The rate of ``step`` (from 0): up to the peak over the warm-up, then linearly towards 0."""
-    num_warmup = math.ceil(config.warmup_share * num_steps)
-    if step < num_warmup:
-        return config.learning_rate * (step + 1) / num_warmup
-    return config.learning_rate * (num_steps - step) / (num_steps - num_warmup)
-
-
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    def _finish(self) -> TrainingSummary:
+        totals = self._state.totals
+        if self._config.dev is not None and self._config.dev.patience is not None and totals.best_step:
+            self._store.load_best(self._state)
+        return summarise(self._config, self._schedule, totals, temperature=self._loss.temperature)
 
 
 def _bar(num_steps: int) -> AbstractContextManager[Progress | None]:

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from winnow.modeling.protocol import Side
+
 
 class RunLogger(Protocol):
     """Takes the numbers of each step; ``winnow.tracking.journal.Journal`` is one."""
@@ -22,8 +24,9 @@ class TrainableEncoder(Protocol):
     def dimension(self) -> int:
         """D."""
 
-    def collate(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """``input_ids_NL`` and ``attention_mask_NL`` on the device of the module."""
+    @property
+    def packs(self) -> bool:
+        """Whether texts of any lengths are computed together without padding."""
 
-    def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """``embeddings_ND`` with gradient."""
+    def embed(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> Tensor:
+        """``embeddings_ND`` with gradient, on the device of the module."""

@@ -14,16 +14,24 @@ def labelled(*names, **values):
     return tuple(LabelledPassage(name, "llm", **values) for name in names)
 
 
-def schedule(num_queries=10, batch_size=4, epochs=2, seed=1):
+def schedule(num_queries=10, batch_size=4, epochs=2, seed=1, accumulate_batches=1):
     examples = [TrainingExample(f"q{i}", "a question", labelled(f"p{i}"), labelled("n")) for i in range(num_queries)]
-    return Schedule(examples, SamplingConfig(group_size=2), batch_size=batch_size, epochs=epochs, seed=seed)
+    return Schedule(
+        examples,
+        SamplingConfig(group_size=2),
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=seed,
+        accumulate_batches=accumulate_batches,
+    )
 
 
 def test_every_query_comes_once_per_epoch_in_an_order_of_that_epoch():
     whole = schedule()
 
     epochs = [
-        [group.query_id for step in steps for group in whole.batch(step).groups] for steps in (range(3), range(3, 6))
+        [group.query_id for step in steps for batch in whole.batches(step) for group in batch.groups]
+        for steps in (range(3), range(3, 6))
     ]
 
     assert whole.num_steps == 6
@@ -34,13 +42,21 @@ def test_every_query_comes_once_per_epoch_in_an_order_of_that_epoch():
 def test_a_step_is_the_same_whether_or_not_others_were_built_before_it():
     walked = schedule()
     for step in range(4):
-        walked.batch(step)
+        walked.batches(step)
 
-    assert walked.batch(4) == schedule().batch(4)
+    assert walked.batches(4) == schedule().batches(4)
+
+
+def test_accumulated_batches_are_the_epoch_in_fewer_steps():
+    one_by_one, accumulated = schedule(), schedule(accumulate_batches=2)
+
+    assert accumulated.steps_per_epoch == 2
+    assert [len(batch.groups) for step in (0, 1) for batch in accumulated.batches(step)] == [4, 4, 2]
+    assert accumulated.batches(0) == [*one_by_one.batches(0), *one_by_one.batches(1)]
 
 
 def test_another_seed_is_another_order():
-    assert schedule(seed=1).batch(0) != schedule(seed=2).batch(0)
+    assert schedule(seed=1).batches(0) != schedule(seed=2).batches(0)
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 8])

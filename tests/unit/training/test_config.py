@@ -41,6 +41,13 @@ def test_a_name_that_contradicts_its_policy_is_refused():
         build("Rand1LH", policy="first")
 
 
+def test_a_choice_among_positives_needs_several_of_them():
+    loss = {"objective": "LSEPair", "temperature": 1, "pair_positives": "min"}
+
+    with pytest.raises(ConfigError, match=r"pair_positives=min has no effect with one positive per query"):
+        build_config(TrainConfig, {"loss": loss, "sampling": {"policy": "random_one"}})
+
+
 def test_workers_and_micro_batches_do_not_change_what_is_computed():
     loss = {"objective": "LSEPair", "temperature": 1}
     one = build_config(TrainConfig, {"loss": loss})
@@ -48,3 +55,71 @@ def test_workers_and_micro_batches_do_not_change_what_is_computed():
 
     assert one.science() == many.science()
     assert one.science() != build_config(TrainConfig, {"loss": loss, "epochs": 9}).science()
+
+
+def stages(*stages, **train):
+    return build_config(
+        TrainConfig, {"loss": {"objective": "SumMargLH", "temperature": 0.05}, "stages": list(stages), **train}
+    )
+
+
+def test_a_stage_differs_from_the_whole_in_what_it_says():
+    config = stages(
+        {"name": "llm"},
+        {
+            "name": "human",
+            "epochs": 1,
+            "learning_rate": 1e-6,
+            "loss": {"objective": "Rand1LH"},
+            "sampling": {"labels": "human", "human_share": 0.2},
+        },
+        epochs=3,
+        sampling={"group_size": 16},
+    )
+
+    (first, llm), (second, human) = config.staged()
+
+    assert (first.name, second.name) == ("llm", "human")
+    assert (llm.epochs, llm.learning_rate, llm.objective_name) == (3, 2e-5, "SumMargLH")
+    assert (human.epochs, human.learning_rate, human.objective_name) == (1, 1e-6, "Rand1LH")
+    assert (human.sampling.group_size, human.sampling.labels, human.sampling.human_share) == (16, "human", 0.2)
+    assert human.loss.temperature == 0.05
+    assert llm.stages == human.stages == ()
+
+
+def test_without_stages_there_is_one_with_the_settings_of_the_section():
+    config = build("LSEPair")
+
+    ((stage, settings),) = config.staged()
+
+    assert stage.name == "train"
+    assert settings is config
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"name": "a", "loss": {"objective": "Nonsense"}}, "stage 'a' cannot be used: loss.objective"),
+        ({"name": "a", "sampling": {"groups": 3}}, "stage 'a' cannot be used: sampling.groups: Extra inputs"),
+        ({"name": "a", "batch_size": 3}, "stages.0.batch_size: Extra inputs"),
+        ({"name": "../up"}, "stages.0.name"),
+        (
+            {"name": "a", "mine": {}, "loss": {"objective": "KL", "utility_temperature": 1}},
+            "stage 'a' mines negatives, which have no utility scores for KL",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_used_is_named(stage, message):
+    with pytest.raises(ConfigError, match=message):
+        stages(stage)
+
+
+def test_two_stages_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="stages need names of their own"):
+        stages({"name": "a"}, {"name": "a"})
+
+
+@pytest.mark.parametrize("num_workers", [0, (3, 2), (0, 2)])
+def test_a_range_of_workers_that_is_none_is_refused(num_workers):
+    with pytest.raises(ConfigError, match="num_workers"):
+        build_config(TrainConfig, {"loss": {"objective": "LSEPair", "temperature": 1}, "num_workers": num_workers})

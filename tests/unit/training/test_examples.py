@@ -4,12 +4,14 @@ import pytest
 
 from winnow import schema
 from winnow.errors import DataError
+from winnow.labels.sampling import SamplingConfig
 from winnow.losses.config import LossConfig
 from winnow.records import LabelledPassage, TrainingExample
+from winnow.training.config import TrainConfig
 from winnow.training.examples import read_examples, usable_examples
 
-LIKELIHOOD = LossConfig(objective="LSEPair", temperature=1)
-UTILITY = LossConfig(objective="KL", temperature=1, utility_temperature=1)
+LIKELIHOOD = TrainConfig(loss=LossConfig(objective="LSEPair", temperature=1))
+UTILITY = TrainConfig(loss=LossConfig(objective="KL", temperature=1, utility_temperature=1))
 
 
 def example(query_id, positives, negatives, utility=None):
@@ -32,14 +34,25 @@ def test_examples_come_back_as_they_were_written(tmp_path):
 
 
 def test_examples_without_a_positive_are_left_out_and_counted():
-    usable = usable_examples([example("q1", ["a"], ["b"]), example("q2", [], ["a"])], LIKELIHOOD)
+    usable = usable_examples([example("q1", ["a"], ["b"]), example("q2", [], ["a"])], LIKELIHOOD, seed=1)
 
     assert [kept.query_id for kept in usable.examples] == ["q1"]
     assert usable.left_out == {"no_positive": 1}
 
 
+def test_examples_whose_positives_no_stage_may_draw_are_left_out():
+    by_people = LIKELIHOOD.model_copy(update={"sampling": SamplingConfig(labels="human")})
+    both = LabelledPassage("a", "both")
+    rows = [example("q1", ["a"], ["b"]), TrainingExample("q2", "question q2", (both,), ())]
+
+    usable = usable_examples(rows, by_people, seed=1)
+
+    assert [kept.query_id for kept in usable.examples] == ["q2"]
+    assert usable.left_out == {"no_positive": 1}
+
+
 def test_distillation_needs_utilities_rather_than_positives():
-    usable = usable_examples([example("q1", ["a"], ["b"]), example("q2", [], ["a", "b"], 0.1)], UTILITY)
+    usable = usable_examples([example("q1", ["a"], ["b"]), example("q2", [], ["a", "b"], 0.1)], UTILITY, seed=1)
 
     assert [kept.query_id for kept in usable.examples] == ["q2"]
     assert usable.left_out == {"fewer_than_two_utilities": 1}
@@ -47,12 +60,19 @@ def test_distillation_needs_utilities_rather_than_positives():
 
 def test_a_dataset_without_any_usable_example_is_refused_with_counts():
     with pytest.raises(DataError, match=r"none of 1 training examples can be used with LSEPair.*no_positive"):
-        usable_examples([example("q1", [], ["a"])], LIKELIHOOD)
+        usable_examples([example("q1", [], ["a"])], LIKELIHOOD, seed=1)
 
 
 def test_a_passage_that_is_both_positive_and_negative_is_refused(tmp_path):
     with pytest.raises(DataError, match="query 'q1' lists passage 'a' more than once"):
         read_examples(write(tmp_path, example("q1", ["a"], ["a"])))
+
+
+def test_a_positive_of_an_unknown_source_is_refused(tmp_path):
+    row = TrainingExample("q1", "question", (LabelledPassage("a", "crowd"),), ())
+
+    with pytest.raises(DataError, match="query 'q1' has a positive of source 'crowd', expected one of"):
+        read_examples(write(tmp_path, row))
 
 
 def test_a_query_with_two_rows_is_refused(tmp_path):

@@ -1,14 +1,21 @@
 """The loop in one process, on a tower of a few numbers."""
 
+import json
+import math
+
 import pytest
 import torch
 from distributed.gloo_world import TRAIN, examples, write_tokens
 from fakes import ListLogger, MeanTower
 
 from winnow.errors import ConfigError, DataError
+from winnow.losses.module import build_loss
 from winnow.records import LabelledPassage
-from winnow.training.checkpoint import latest_step
-from winnow.training.loop import Training, learning_rate_at
+from winnow.training.checkpoint import CheckpointStore
+from winnow.training.dev import DevSet
+from winnow.training.loop import Training
+from winnow.training.optimizing import Optimisation, learning_rate_at
+from winnow.training.watching import AlarmConfig, DevConfig
 
 
 class StoppedError(Exception):
@@ -27,11 +34,12 @@ def tokens(tmp_path):
     return write_tokens(tmp_path / "tokens")
 
 
-def build(tokens, checkpoints, *, config=TRAIN, logger=None, rows=None):
+def build(tokens, checkpoints, *, config=TRAIN, logger=None, rows=None, **more):
     tower = MeanTower(dropout=0.3)
     logger = logger or ListLogger()
     rows = [example for example in examples() if example.positives] if rows is None else rows
-    return tower, logger, Training(tower, rows, tokens, config, seed=8, checkpoints=checkpoints, logger=logger)
+    training = Training(tower, rows, tokens, config, seed=8, checkpoints=checkpoints, logger=logger, **more)
+    return tower, logger, training
 
 
 def test_training_lowers_the_loss(tokens, tmp_path):
@@ -54,6 +62,10 @@ def test_every_step_is_logged_and_counted(tokens, tmp_path):
         "train.loss",
         "train.learning_rate",
         "train.grad_norm",
+        "train.temperature",
+        "train.loss_scale",
+        "train.score_spread",
+        "train.effective_rank",
         "train.tokens_per_s",
         "train.padding_share",
     }
@@ -93,7 +105,7 @@ def test_only_the_newest_checkpoint_is_kept_and_a_half_written_one_is_no_checkpo
     (tmp_path / ".building-00000009").mkdir()
 
     assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000006"]
-    assert latest_step(tmp_path) == 6
+    assert CheckpointStore(str(tmp_path), {}).latest() == 6
 
 
 def test_rows_without_a_positive_are_counted_and_change_nothing_else(tokens, tmp_path):
@@ -110,10 +122,10 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_way_out(tokens, tmp_pat
     with torch.no_grad():
         next(tower.module.parameters()).fill_(float("nan"))
 
-    with pytest.raises(ConfigError, match=r"the loss became nan at step 1 of 6; lower train\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"step 1 of 6: the loss became nan; lower train\.learning_rate"):
         training.run()
 
-    assert latest_step(tmp_path) == 0
+    assert CheckpointStore(str(tmp_path), {}).latest() == 0
 
 
 def test_learning_rate_rises_over_the_warm_up_and_falls_to_the_last_step():
@@ -122,6 +134,99 @@ def test_learning_rate_rises_over_the_warm_up_and_falls_to_the_last_step():
     rates = [learning_rate_at(step, 10, config) for step in range(10)]
 
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
+
+
+@pytest.mark.parametrize(("schedule", "rates"), [("cosine", [1.0, 0.75, 0.25]), ("constant", [1.0, 1.0, 1.0])])
+def test_other_schedules_fall_as_they_are_called(schedule, rates):
+    config = TRAIN.model_copy(update={"learning_rate": 1.0, "warmup_share": 0.0, "schedule": schedule})
+
+    assert [learning_rate_at(step, 3, config) for step in range(3)] == pytest.approx(rates)
+
+
+def test_a_gradient_cache_changes_nothing_even_with_dropout(tokens, tmp_path):
+    full, _, training = build(tokens, tmp_path / "full")
+    cached, _, with_cache = build(tokens, tmp_path / "cached", config=TRAIN.model_copy(update={"gradient_cache": True}))
+
+    expected, summary = training.run(), with_cache.run()
+
+    assert summary.epoch_losses == pytest.approx(expected.epoch_losses, abs=1e-12)
+    for one, other in zip(full.module.parameters(), cached.module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_learned_temperature_is_trained_logged_and_resumed(tokens, tmp_path):
+    learned = TRAIN.model_copy(update={"loss": TRAIN.loss.model_copy(update={"learn_temperature": True})})
+    _, _, training = build(tokens, tmp_path / "straight", config=learned)
+    expected = training.run()
+    _, _, stopped = build(tokens, tmp_path / "stopped", config=learned, logger=StoppingLogger())
+    with pytest.raises(StoppedError):
+        stopped.run()
+    _, logger, again = build(tokens, tmp_path / "stopped", config=learned)
+
+    summary = again.run()
+
+    assert summary.temperature == expected.temperature != TRAIN.loss.temperature
+    assert logger.lines[-1][1]["train.temperature"] == summary.temperature
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tokens, tmp_path):
+    _, _, training = build(tokens, tmp_path)
+    training.run()
+    _, _, other = build(tokens, tmp_path, config=TRAIN.model_copy(update={"learning_rate": 0.01}))
+
+    with pytest.raises(ConfigError, match=r"train\.learning_rate 0\.05, this run has 0\.01"):
+        other.run()
+
+
+def test_a_run_that_does_not_get_better_on_dev_stops_and_keeps_its_best(tokens, tmp_path):
+    dev = DevSet(("q1", "q2"), ("d0", "d1", "d2", "d3"), {"q1": {"d1": 1}, "q2": {"d3": 1}}, tokens)
+    measured = TRAIN.model_copy(
+        update={"epochs": 30, "learning_rate": 1e-12, "dev": DevConfig(every_epochs=1, patience=2)}
+    )
+    tower, logger, training = build(tokens, tmp_path / "straight", config=measured, dev=dev)
+
+    summary = training.run()
+
+    steps = [step for step, values in logger.lines if "dev.nDCG@10" in values]
+    assert (steps, summary.best_step) == ([3, 6, 9], 3)
+    assert [entry["step"] for entry in summary.dev] == steps
+    assert logger.lines[-1][0] == 9
+    again, _, finished = build(tokens, tmp_path / "straight", config=measured, dev=dev)
+    assert finished.run() == summary
+    for one, other in zip(tower.module.parameters(), again.module.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_that_has_collapsed_stops_with_a_diagnosis_and_keeps_the_batch(tokens, tmp_path):
+    config = TRAIN.model_copy(update={"alarm": AlarmConfig(patience_steps=2)})
+    tower, _, training = build(tokens, tmp_path / "checkpoints", config=config, evidence=tmp_path / "evidence")
+    with torch.no_grad():
+        tower.module[0].weight.zero_()
+        tower.module[2].weight.zero_()
+
+    with pytest.raises(ConfigError, match=r"step 2 of 6: .*all alike.*the batch is in .*batch-00000002\.json"):
+        training.run()
+
+    kept = json.loads((tmp_path / "evidence" / "batch-00000002.json").read_text())
+    assert len(kept["groups"]) == 5
+    assert set(kept["query_tokens"]) == {group["query_id"] for group in kept["groups"]}
+
+
+def test_an_overflow_in_half_precision_skips_the_step_and_halves_the_loss_scale():
+    module, config = torch.nn.Linear(2, 1), TRAIN.model_copy(update={"precision": "fp16", "weight_decay": 0.0})
+    optimisation = Optimisation(module, build_loss(config.loss), config, num_steps=10)
+    before, scale = module.weight.detach().clone(), optimisation.loss_scale
+    module.weight.grad, module.bias.grad = torch.full((1, 2), math.inf), torch.zeros(1)
+
+    overflow = optimisation.step(0)
+    module.weight.grad = torch.full((1, 2), optimisation.loss_scale)
+    calm = optimisation.step(1)
+
+    assert (overflow.is_skipped, calm.is_skipped) == (True, False)
+    assert optimisation.loss_scale == scale / 2
+    assert calm.grad_norm == pytest.approx(math.sqrt(2), rel=1e-3)
+    assert not torch.equal(module.weight, before)
+    assert Optimisation(module, build_loss(config.loss), config, num_steps=10).loss_scale == scale
 
 
 def test_a_labelled_passage_without_tokens_is_named(tokens, tmp_path):

@@ -1,0 +1,173 @@
+"""One stage of training: its texts tokenised, its workers run, what it came to."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from winnow.cluster.training import tokenise, train_on_ray
+from winnow.config import fingerprint
+from winnow.corpora.store import corpus_hash, read_passages, read_split
+from winnow.files import hash_file, hash_tree, read_json, write_json
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.contract import read_contract
+from winnow.models import locate_model
+from winnow.steps.config import RunConfig
+from winnow.steps.ingest import ingested
+from winnow.steps.workspace import StepContext
+from winnow.tracking.journal import Journal
+from winnow.training.checkpoint import CheckpointStore
+from winnow.training.config import TrainConfig
+from winnow.training.dev import choose_dev
+from winnow.training.examples import UsableExamples, read_examples
+from winnow.training.job import TrainingJob, write_dev
+from winnow.training.protocol import RunLogger
+from winnow.training.texts import select_texts, training_texts
+from winnow.training.tokens import TokenStore
+
+ENCODER = "encoder"
+_SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage about to run."""
+
+    number: int
+    name: str
+    settings: TrainConfig
+    encoder: EncoderConfig
+    """To start from."""
+    examples: Path
+    first_step: int
+    """Steps that the stages before it have taken."""
+    directory: Path
+
+    @property
+    def output(self) -> Path:
+        return self.directory / ENCODER
+
+
+@dataclass(frozen=True)
+class _LaterSteps:
+    """Logs a stage's steps as those of the whole run."""
+
+    logger: RunLogger
+    first_step: int
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        self.logger.metrics(values, step=self.first_step + step)
+
+
+def run_stage(
+    config: RunConfig, context: StepContext, stage: Stage, usable: UsableExamples, dev: Path | None
+) -> dict[str, Any]:
+    """What the stage came to, without times; an earlier, killed, attempt's result is taken as it is."""
+    summary = stage.directory / _SUMMARY
+    if summary.exists():
+        return read_json(summary)
+    started = time.time()
+    tokens = _tokenise(config, stage.examples)
+    job = TrainingJob(
+        encoder=stage.encoder,
+        examples=stage.examples,
+        tokens=tokens,
+        config=_continued(stage.settings) if stage.number > 1 else stage.settings,
+        seed=config.seed,
+        checkpoints=_checkpoints(config, context, stage),
+        output=stage.output,
+        logger=_LaterSteps(Journal(context.directory.resolve() / context.journal.path.name), stage.first_step),
+        dev=dev,
+    )
+    outcome = train_on_ray(job)
+    CheckpointStore(job.checkpoints, {}).remove()
+    counts = {
+        "stage": stage.name,
+        **asdict(outcome),
+        "num_examples": len(usable.examples),
+        "examples_left_out": usable.left_out,
+        "texts_at_token_limit": _at_limit(config, TokenStore(tokens)),
+    }
+    _print(counts, seconds=time.time() - started)
+    write_json(summary, counts)
+    return counts
+
+
+def _continued(settings: TrainConfig) -> TrainConfig:
+    """Of a later stage: the projection is there by now."""
+    return settings.model_copy(update={"projection": None})
+
+
+def _checkpoints(config: RunConfig, context: StepContext, stage: Stage) -> str:
+    if config.train.storage is None:
+        return str(stage.directory / ".checkpoints")
+    return f"{config.train.storage.rstrip('/')}/{context.fingerprint}/{stage.number}-{stage.name}"
+
+
+def _print(counts: Mapping[str, Any], *, seconds: float) -> None:
+    losses = " -> ".join(f"{loss:.4f}" for loss in counts["epoch_losses"])
+    dev = counts["dev"][-1] if counts["dev"] else {}
+    measured = "".join(f", dev {name} {value:.4f}" for name, value in dev.items() if name != "step")
+    kept = "" if counts["best_step"] is None else f" (kept: step {counts['best_step']})"
+    print(
+        f"train: {counts['objective']} on {counts['num_examples']:,} queries "
+        f"(left out: {counts['examples_left_out'] or 'none'}), {counts['num_steps']:,} steps, loss by epoch {losses}"
+        f"{measured}{kept}, {counts['num_skipped']:,} rows skipped, {counts['num_tokens']:,} tokens "
+        f"({counts['padding_share']:.1%} padding), {seconds:.1f} s; "
+        f"texts at the token limit, longer ones are cut: {counts['texts_at_token_limit']}",
+        flush=True,
+    )
+
+
+def _tokenise(config: RunConfig, examples: Path) -> Path:
+    """The token shards of all texts that ``examples`` name; runs that differ in how they train share them."""
+    output = _token_cache(config, hash_file(examples))
+    if output.exists():
+        return output
+    directory = ingested(config).directory
+    passages = read_passages(directory, read_split(directory, "train").corpus)
+    return tokenise(training_texts(read_examples(examples), passages), config.encoder, output)
+
+
+def _token_cache(config: RunConfig, *parts: str) -> Path:
+    key = fingerprint(config.encoder.science(), text_inputs(config), *parts)
+    output = (config.output / "cache" / "tokens" / key).resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def dev_questions(config: RunConfig, directory: Path) -> Path | None:
+    """The dev questions that are measured while training, if any, with their texts tokenised."""
+    if config.train.dev is None:
+        return None
+    inputs = ingested(config).directory
+    split = read_split(inputs, "dev")
+    passages = read_passages(inputs, split.corpus)
+    chosen = choose_dev(split.qrels, [p.passage_id for p in passages], config.train.dev, seed=config.seed)
+    print(
+        f"train: dev measures on {len(chosen.queries):,} questions and {len(chosen.passages):,} passages (left out: "
+        f"{chosen.num_unjudged:,} without a useful passage, {chosen.num_unfindable:,} whose useful passages are not in "
+        f"the corpus, {chosen.num_not_drawn:,} beyond dev.max_queries)",
+        flush=True,
+    )
+    wanted = set(chosen.queries)
+    queries = [query for query in split.queries if query.query_id in wanted]
+    texts = select_texts(queries, chosen.passages, passages)
+    tokens = tokenise(texts, config.encoder, _token_cache(config, "dev", fingerprint(texts.to_pydict())))
+    return write_dev(directory / ".dev.json", chosen.queries, chosen.passages, split.qrels, tokens=tokens)
+
+
+def _at_limit(config: RunConfig, tokens: TokenStore) -> dict[str, int]:
+    contract = read_contract(locate_model(config.encoder.model), config.encoder)
+    limits = {"query": contract.query_max_tokens, "passage": contract.passage_max_tokens}
+    return {side: int((tokens.lengths(side) >= limit).sum()) for side, limit in limits.items()}
+
+
+def text_inputs(config: RunConfig) -> dict[str, str]:
+    directory = ingested(config).directory
+    model = locate_model(config.encoder.model)
+    return {
+        "corpus": corpus_hash(directory, read_split(directory, "train").corpus),
+        "encoder": fingerprint(hash_tree(model)),
+    }

@@ -1,0 +1,91 @@
+"""One training run as a record, and what every process of it does.
+
+Ray Train runs it on its workers, ``python -m winnow.training`` alone or under torchrun.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from winnow.evaluation.measures import Qrels
+from winnow.files import read_json, write_json
+from winnow.modeling.adapting import adapt
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.encoder import build_encoder
+from winnow.training.config import TrainConfig
+from winnow.training.dev import DevSet
+from winnow.training.examples import read_examples, usable_examples
+from winnow.training.gather import process_rank
+from winnow.training.loop import Training
+from winnow.training.protocol import RunLogger
+from winnow.training.summary import TrainingSummary
+from winnow.training.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that a worker has to know. Paths are absolute and on storage that every worker sees."""
+
+    encoder: EncoderConfig
+    examples: Path
+    tokens: Path
+    config: TrainConfig
+    seed: int
+    checkpoints: str
+    """A folder or a URL."""
+    output: Path
+    """Where the trained encoder goes."""
+    logger: RunLogger
+    dev: Path | None = None
+    """Dev questions, written by ``write_dev``."""
+
+
+def train_encoder(job: TrainingJob, *, device: torch.device | str | None = None) -> TrainingSummary:
+    """What one of the job's processes does; the first one saves the encoder. Raises ``WinnowError``."""
+    torch.set_num_threads(job.config.threads_per_worker)
+    config = job.config
+    encoder = build_encoder(job.encoder, device=device)
+    adapt(
+        encoder,
+        projection=config.projection,
+        towers=config.towers,
+        lora=config.lora,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=job.seed,
+    )
+    training = Training(
+        encoder,
+        usable_examples(read_examples(job.examples), config, seed=job.seed).examples,
+        TokenStore(job.tokens),
+        config,
+        seed=job.seed,
+        checkpoints=job.checkpoints,
+        logger=job.logger,
+        evidence=job.output.parent,
+        dev=None if job.dev is None else _read_dev(job.dev),
+    )
+    summary = training.run()
+    if process_rank() == 0:
+        building = job.output.with_name(f".building-{job.output.name}")
+        shutil.rmtree(building, ignore_errors=True)
+        encoder.save(building).rename(job.output)
+    return summary
+
+
+def write_dev(path: Path, queries: Sequence[str], passages: Sequence[str], qrels: Qrels, *, tokens: Path) -> Path:
+    """``path``, a JSON file of dev questions, by id; their texts are tokenised in ``tokens``."""
+    judged = {query_id: dict(qrels[query_id]) for query_id in queries}
+    return write_json(path, {"queries": queries, "passages": passages, "qrels": judged, "tokens": str(tokens)})
+
+
+def _read_dev(path: Path) -> DevSet:
+    fields = read_json(path)
+    return DevSet(
+        queries=tuple(fields["queries"]),
+        passages=tuple(fields["passages"]),
+        qrels=fields["qrels"],
+        tokens=TokenStore(Path(fields["tokens"])),
+    )
