@@ -3,7 +3,7 @@
 python benchmarks/orchestration.py [--engines 8 16 32 64]
 
 Busy is the share of engine time in which a query was being served, between the moment when every engine has
-begun and the moment when the first one finds no more work. Memory is the PSS of all engine processes. The
+begun and the moment when the first one finds no more work. Memory is the PSS of all engine processes at work. The
 engines compute nothing, so what is short here is the machine that hands out the work and stores the results.
 """
 
@@ -26,6 +26,7 @@ from winnow.records import CandidatePool, JudgedQuery, Judgment
 
 SERVICE_S = 2.0
 QUERIES_PER_ENGINE = 25
+"""Once all have begun; engines start one after another, and those that are there meanwhile work."""
 
 
 class SimulatedJudge:
@@ -34,7 +35,7 @@ class SimulatedJudge:
     judge_id = "simulated"
 
     def __init__(self, log: Path) -> None:
-        self._log = log / f"{os.getpid()}"
+        self._log = log / f"{os.getpid()}.spans"
         self._turn = asyncio.Lock()
 
     async def judge(self, pool: CandidatePool) -> JudgedQuery:
@@ -43,11 +44,12 @@ class SimulatedJudge:
             await asyncio.sleep(SERVICE_S)
             with self._log.open("a") as file:
                 file.write(f"{started} {time.monotonic()}\n")
+        self._log.with_suffix(".pss").write_text(str(psutil.Process().memory_full_info().pss))
         judgments = tuple(Judgment(passage.passage_id, utility_score=0.0) for passage in pool.passages)
         return JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok", judgments=judgments)
 
     def close(self) -> None:
-        self._log.touch()
+        """Holds nothing."""
 
 
 def build(log: Path) -> SimulatedJudge:
@@ -59,7 +61,7 @@ def measure(num_engines: int, folder: Path) -> str:
     """A row of the table: engines, busy share, queries/s, memory, CPU of the driver's machine."""
     log = folder / f"log-{num_engines}"
     log.mkdir()
-    pools = runs.write_pools(folder / f"pools-{num_engines}.parquet", num_engines * QUERIES_PER_ENGINE)
+    pools = runs.write_pools(folder / f"pools-{num_engines}.parquet", num_engines * (QUERIES_PER_ENGINE + num_engines))
     sink = EvidenceSink(folder / f"sink-{num_engines}")
     actors = ActorPool(least=num_engines, most=num_engines, num_cpus=0.01, queries_per_batch=1, batches_in_flight=2)
     psutil.cpu_percent()
@@ -68,7 +70,8 @@ def measure(num_engines: int, folder: Path) -> str:
         pools, pool_keys(pools), partial(build, log), sink, InHand(sink.directory / ".in_hand"),
         actors=actors, max_failures=0,
     )  # fmt: skip
-    spans = [_spans(path) for path in log.iterdir()]
+    spans = [_spans(path) for path in log.glob("*.spans")]
+    pss = [int(path.read_text()) for path in log.glob("*.pss")]
     begin, end = max(span[0][0] for span in spans), min(span[-1][1] for span in spans)
     served = sum(max(0.0, min(b, end) - max(a, begin)) for span in spans for a, b in span)
     busy = served / (len(spans) * (end - begin))
@@ -76,7 +79,7 @@ def measure(num_engines: int, folder: Path) -> str:
     share = (used.user + used.system - cpu.user - cpu.system) / (time.monotonic() - started) / psutil.cpu_count()
     return (
         f"| {num_engines} | {busy:.1%} | {served / SERVICE_S / (end - begin):.1f} of {num_engines / SERVICE_S:.1f} "
-        f"| {end - begin:.0f} | {begin - started:.0f} | {share:.0%} |"
+        f"| {end - begin:.0f} | {begin - started:.0f} | {share:.0%} | {sum(pss) / 2**30:.1f} ({len(pss)}) |"
     )
 
 
@@ -99,7 +102,9 @@ def main() -> None:
         runtime_env={"env_vars": {"PYTHONPATH": runs.PYTHONPATH, "OMP_NUM_THREADS": "1"}},
     )
     print(
-        "| engines | busy | queries/s | measured s | start s | CPU used |\n|---:|---:|---:|---:|---:|---:|", flush=True
+        "| engines | busy | queries/s | measured s | start s | CPU used | GiB (engines) |\n"
+        "|---:|---:|---:|---:|---:|---:|---:|",
+        flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="winnow-orchestration-") as name:
         for num_engines in options.engines:
