@@ -102,7 +102,9 @@ def _explain(error: ValidationError, config_class: type[Config]) -> str:
     lines = [f"{config_class.__name__}: {error.error_count()} setting(s) cannot be used"]
     for problem in error.errors(include_url=False):
         where = ".".join(map(str, problem["loc"])) or "(whole)"
-        given = "" if problem["type"] == "missing" else f", got {str(problem['input'])[:80]!r}"
+        # A whole section says nothing about what is wrong with it.
+        is_shown = problem["type"] != "missing" and not isinstance(problem["input"], Mapping)
+        given = f", got {str(problem['input'])[:80]!r}" if is_shown else ""
         lines.append(f"  {where}: {problem['msg']}{given}")
     return "\n".join(lines)
 

@@ -133,10 +133,14 @@ def to_table(rows: Iterable[Any], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(plain, schema=schema)
 
 
+_ROW_GROUP_ROWS = 8192
+"""Some megabytes of passages: what is read, and held, together when a dataset is streamed."""
+
+
 def write_dataset(path: Path, table: pa.Table, *, fingerprint: str = "") -> Path:
     """``path``, written whole or not at all."""
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(_metadata(fingerprint)), temporary)
+        pq.write_table(table.replace_schema_metadata(_metadata(fingerprint)), temporary, row_group_size=_ROW_GROUP_ROWS)
     return path
 
 

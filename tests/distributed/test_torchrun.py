@@ -76,8 +76,22 @@ def test_two_processes_under_torchrun_train_what_one_process_trains(job, tmp_pat
     assert np.abs(alone - vector(tmp_path / "base")).max() > 5e-3
 
 
-def test_a_job_with_stages_is_refused(job, tmp_path):
-    job["train"]["stages"] = [{"name": "a"}]
+def test_a_finished_job_ends_well_again_and_one_of_other_data_is_refused(job, tmp_path):
+    path = write(job, tmp_path / "job")
+    run(load_config(JobConfig, path))
+    expected = vector(tmp_path / "job" / "encoder")
 
-    with pytest.raises(ConfigError, match="stages are chained by `winnow train`"):
+    run(load_config(JobConfig, path))
+
+    assert np.array_equal(vector(tmp_path / "job" / "encoder"), expected)
+    job["encoder"]["query_prefix"] = "query: "
+    with pytest.raises(ConfigError, match="was written with encoder"):
+        run(load_config(JobConfig, write(job, tmp_path / "job")))
+
+
+@pytest.mark.parametrize("setting", [{"stages": [{"name": "a"}]}, {"dev": {}}])
+def test_what_needs_more_than_one_stage_is_refused(job, tmp_path, setting):
+    job["train"].update(setting)
+
+    with pytest.raises(ConfigError, match="stages and dev questions are for `winnow train`"):
         run(load_config(JobConfig, write(job, tmp_path / "staged")))

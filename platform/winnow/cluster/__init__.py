@@ -7,8 +7,6 @@ _SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Winnow shows its own progress bars, which know rows and failures.
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # The newer reader starts several processes to read one file's footer: 14 s for nine rows on 2 cores, 4 s without.
-    "RAY_DATA_USE_DATASOURCE_V2": "0",
     # What a worker prints reaches the driver already; Ray Train's patch shows it a second time.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Harmless lines: once a second while workers start without a dashboard; at every stop of Serve; at every start.

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ import ray.data
 from winnow import schema
 from winnow.cluster.in_hand import InHand, Key
 from winnow.cluster.judge_actor import JudgeActor
+from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import preflight
 from winnow.cluster.sink import EvidenceSink
 from winnow.errors import TooManyFailuresError
@@ -122,14 +124,9 @@ def _stream(
     # It calls the memory of a loaded engine an issue.
     ray.data.DataContext.get_current().issue_detectors_config.detectors = []
     wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
-    arguments = {"pools": str(pools.absolute()), "wanted": ray.put(wanted)}
-    with pq.ParquetFile(pools) as file:
-        num_row_groups = file.num_row_groups
-    # A task reads one row group: Ray's own reader makes blocks of 128 MB, which a small object store cannot hold.
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (
-        ray.data.range(num_row_groups, override_num_blocks=num_row_groups)
-        .map_batches(_read_pending, batch_size=None, batch_format="pyarrow", fn_kwargs=arguments)
+        read_row_groups(pools, keep=partial(_keep_pending, ray.put(wanted)))
         .repartition(target_num_rows_per_block=actors.queries_per_batch)
         .map_batches(
             JudgeActor,
@@ -150,11 +147,6 @@ def _stream(
     )
 
 
-def _read_pending(row_groups: pa.Table, pools: str, wanted: ray.ObjectRef) -> pa.Table:
-    with pq.ParquetFile(pools) as file:
-        return _keep_pending(file.read_row_groups(row_groups["id"].to_pylist()), wanted)
-
-
-def _keep_pending(pools: pa.Table, wanted: ray.ObjectRef) -> pa.Table:
+def _keep_pending(wanted: ray.ObjectRef, pools: pa.Table) -> pa.Table:
     keys = pc.binary_join_element_wise(pools["query_id"], pools["pool_id"], "\x1f")
     return pools.filter(pc.is_in(keys, value_set=ray.get(wanted)))

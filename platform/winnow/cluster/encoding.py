@@ -9,6 +9,7 @@ import ray
 import torch
 
 from winnow.cluster.config import ClusterConfig
+from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import preflight, ray_session
 from winnow.errors import DataError
 from winnow.files import hash_file
@@ -59,7 +60,7 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     """Tables of embeddings, in the order of ``passages``; the driver holds one at a time."""
     fewest, most = cluster.encoder_actors
     preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
-    dataset = ray.data.read_parquet(str(passages.resolve())).select_columns(_COLUMNS)
+    dataset = read_row_groups(passages, columns=_COLUMNS)
     dataset.context.execution_options.preserve_order = True
     return (
         dataset.repartition(target_num_rows_per_block=_BLOCK_ROWS)

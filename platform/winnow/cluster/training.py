@@ -43,11 +43,13 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
         num_cpus=1,
     ).write_parquet(str(building))
-    # Another run may have been faster; its shards are the same.
-    if output.exists():
-        shutil.rmtree(building)
-    else:
+    try:
         os.rename(building, output)
+    except OSError:
+        if not output.exists():
+            raise
+        # Another run was faster; its shards are the same.
+        shutil.rmtree(building)
     return output
 
 
@@ -81,8 +83,9 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
         outcome = trainer.fit().return_value
     except TrainingFailedError as error:
         raise WinnowError(
-            f"training gave up after losing its workers {job.config.max_failures + 1} times ({str(error)[:300]!r}); "
-            f"the checkpoints are kept: run the same command to go on, or raise train.max_failures"
+            f"training gave up after its workers failed {job.config.max_failures + 1} times, at last with "
+            f"{str(error).strip()[-600:]!r}; the checkpoints are kept: run the same command to go on, or raise "
+            f"train.max_failures"
         ) from error
     shutil.rmtree(scratch, ignore_errors=True)
     if isinstance(outcome, WinnowError):

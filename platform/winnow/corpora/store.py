@@ -5,11 +5,13 @@ the queries and qrels of a split, ``quarantine.jsonl`` every row that could not 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from winnow import schema
 from winnow.corpora.beir import Qrel
@@ -39,9 +41,18 @@ def passages_path(directory: Path, corpus: str = MAIN_CORPUS) -> Path:
     return directory / "corpus" / f"{corpus}.parquet"
 
 
-def read_passages(directory: Path, corpus: str = MAIN_CORPUS) -> list[Passage]:
-    """The passages of ``corpus`` in the order of the input file."""
-    return passages_of(schema.read_dataset(passages_path(directory, corpus), schema.PASSAGES))
+def read_passages(directory: Path, corpus: str = MAIN_CORPUS, *, only: Collection[str] | None = None) -> list[Passage]:
+    """The passages of ``corpus`` in the order of the input file; of a large one, ``only`` those with these ids."""
+    path = passages_path(directory, corpus)
+    if only is None:
+        return passages_of(schema.read_dataset(path, schema.PASSAGES))
+    wanted = pc.field("passage_id").isin(pa.array(sorted(only), pa.string()))
+    return passages_of(pq.read_table(path, columns=schema.PASSAGES.names, filters=wanted))
+
+
+def passage_ids(directory: Path, corpus: str = MAIN_CORPUS) -> list[str]:
+    """The ids of all passages of ``corpus``."""
+    return pq.read_table(passages_path(directory, corpus), columns=["passage_id"])["passage_id"].to_pylist()
 
 
 def passages_of(table: pa.Table) -> list[Passage]:

@@ -13,16 +13,21 @@ _BLOCK = 64
 """Queries whose scores are held at a time."""
 
 
-def search_embeddings(
-    queries_QD: NDArray[np.float32], passage_ids: Sequence[str], passages_PD: NDArray[np.float32], *, k: int
-) -> list[list[ScoredPassage]]:
-    """The ``k`` passages with the highest dot product per query, best first; ids and scores only."""
-    if len(passages_PD) and queries_QD.shape[1] != passages_PD.shape[1]:
-        raise DataError(f"queries have {queries_QD.shape[1]} dimensions and passages {passages_PD.shape[1]}")
-    tie_order_P = tie_order(passage_ids)
-    ranked = []
-    for start in range(0, len(queries_QD), _BLOCK):
-        for scores_P in queries_QD[start : start + _BLOCK] @ passages_PD.T:
-            positions = best(scores_P, tie_order_P, k)
-            ranked.append([ScoredPassage(passage_ids[p], float(scores_P[p])) for p in positions])
-    return ranked
+class ExactSearch:
+    """Searches embeddings by dot product. Made once per corpus: it sorts the ids, which decide between equal scores."""
+
+    def __init__(self, passage_ids: Sequence[str], passages_PD: NDArray[np.float32]) -> None:
+        self._passage_ids = passage_ids
+        self._passages_PD = passages_PD
+        self._tie_order_P = tie_order(passage_ids)
+
+    def search(self, queries_QD: NDArray[np.float32], *, k: int) -> list[list[ScoredPassage]]:
+        """The ``k`` passages with the highest score per query, best first; ids and scores only."""
+        if len(self._passages_PD) and queries_QD.shape[1] != self._passages_PD.shape[1]:
+            raise DataError(f"queries have {queries_QD.shape[1]} dimensions and passages {self._passages_PD.shape[1]}")
+        ranked = []
+        for start in range(0, len(queries_QD), _BLOCK):
+            for scores_P in queries_QD[start : start + _BLOCK] @ self._passages_PD.T:
+                positions = best(scores_P, self._tie_order_P, k)
+                ranked.append([ScoredPassage(self._passage_ids[p], float(scores_P[p])) for p in positions])
+        return ranked

@@ -43,7 +43,7 @@ from winnow.modeling.encoder import build_encoder
 from winnow.models import locate_model
 from winnow.records import Query, ScoredPassage
 from winnow.retrieval.bm25 import BM25
-from winnow.retrieval.dense import search_embeddings
+from winnow.retrieval.dense import ExactSearch
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.retrieval.retriever import load_retriever
 from winnow.retrieval.version import ENCODER
@@ -155,9 +155,8 @@ class _Systems:
     def _search_exactly(self, encoder: EncoderConfig, corpus: str, texts: Sequence[str]) -> list[list[ScoredPassage]]:
         passages = passages_path(self._inputs, corpus)
         path = embed_corpus(encoder, passages, output=self._config.output, cluster=self._config.cluster)
-        passage_ids, passages_PD = read_embeddings(path)
         queries_QD = build_encoder(encoder).encode(texts, side="query")
-        return search_embeddings(queries_QD, passage_ids, passages_PD, k=self._config.evaluate.depth)
+        return ExactSearch(*read_embeddings(path)).search(queries_QD, k=self._config.evaluate.depth)
 
 
 def _as_rankings(queries: Sequence[Query], hits: Sequence[Sequence[ScoredPassage]]) -> Rankings:

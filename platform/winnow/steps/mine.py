@@ -15,7 +15,7 @@ from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.progress import progress
 from winnow.records import TrainingExample
-from winnow.retrieval.dense import search_embeddings
+from winnow.retrieval.dense import ExactSearch
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
@@ -58,8 +58,9 @@ class _Miner:
 
     def __init__(self, encoder: EncoderConfig, embeddings: Path, config: MiningConfig) -> None:
         self._encoder = build_encoder(encoder)
-        self._passage_ids, self._passages_PD = read_embeddings(embeddings)
-        self._row_of = {passage_id: row for row, passage_id in enumerate(self._passage_ids)}
+        passage_ids, self._passages_PD = read_embeddings(embeddings)
+        self._search = ExactSearch(passage_ids, self._passages_PD).search
+        self._row_of = {passage_id: row for row, passage_id in enumerate(passage_ids)}
         self._config = config
         self.counts = MiningCounts()
 
@@ -68,7 +69,7 @@ class _Miner:
         queries_QD = self._encoder.encode([example.query for example in examples], side="query")
         # Positives are taken out of a ranking before its ranks are counted.
         depth = self._config.last_rank + max(len(example.positives) for example in examples)
-        rankings = search_embeddings(queries_QD, self._passage_ids, self._passages_PD, k=depth)
+        rankings = self._search(queries_QD, k=depth)
         mined = []
         for example, query_D, ranked in zip(examples, queries_QD, rankings, strict=True):
             pairs = [(passage.passage_id, passage.score) for passage in ranked]

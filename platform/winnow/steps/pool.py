@@ -30,7 +30,7 @@ from winnow.pooling.statistics import PoolCounter, PoolStatistics, statistics_fr
 from winnow.progress import progress
 from winnow.records import CandidatePool, Passage, Query, RejectedRow, ScoredPassage
 from winnow.retrieval.bm25 import BM25
-from winnow.retrieval.dense import search_embeddings
+from winnow.retrieval.dense import ExactSearch
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import hash_input, ingested
@@ -159,12 +159,12 @@ class _Sources:
             path = embed_corpus(
                 encoder_config, passages_path(self._texts), output=config.output, cluster=config.cluster
             )
-        passage_ids, passages_PD = read_embeddings(path)
+        passages = ExactSearch(*read_embeddings(path))
         encoder = build_encoder(encoder_config)
 
         def search(queries: Sequence[Query]) -> list[list[ScoredPassage]]:
             queries_QD = encoder.encode([query.query for query in queries], side="query")
-            return search_embeddings(queries_QD, passage_ids, passages_PD, k=depth)
+            return passages.search(queries_QD, k=depth)
 
         return search
 

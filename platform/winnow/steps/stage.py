@@ -8,7 +8,7 @@ from typing import Any
 
 from winnow.cluster.training import tokenise, train_on_ray
 from winnow.config import fingerprint
-from winnow.corpora.store import corpus_hash, read_passages, read_split
+from winnow.corpora.store import corpus_hash, passage_ids, read_passages, read_split, split_hash
 from winnow.files import hash_file, hash_tree, read_json, write_json
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.contract import read_contract
@@ -23,11 +23,12 @@ from winnow.training.dev import choose_dev
 from winnow.training.examples import UsableExamples, read_examples
 from winnow.training.job import TrainingJob, write_dev
 from winnow.training.protocol import RunLogger
-from winnow.training.texts import select_texts, training_texts
+from winnow.training.texts import named_passages, select_texts, training_texts
 from winnow.training.tokens import TokenStore
 
 ENCODER = "encoder"
-_SUMMARY = "summary.json"
+_SUMMARY = ".summary.json"
+"""Hidden, and so no part of the result's hash: how much was padding depends on the number of workers."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ def run_stage(
         logger=_LaterSteps(Journal(context.directory.resolve() / context.journal.path.name), stage.first_step),
         dev=dev,
     )
+    store = CheckpointStore(job.checkpoints, {})
+    if context.force:
+        store.remove()
     outcome = train_on_ray(job)
-    CheckpointStore(job.checkpoints, {}).remove()
     counts = {
         "stage": stage.name,
         **asdict(outcome),
@@ -91,6 +94,7 @@ def run_stage(
     }
     _print(counts, seconds=time.time() - started)
     write_json(summary, counts)
+    store.remove()
     return counts
 
 
@@ -102,13 +106,14 @@ def _continued(settings: TrainConfig) -> TrainConfig:
 def _checkpoints(config: RunConfig, context: StepContext, stage: Stage) -> str:
     if config.train.storage is None:
         return str(stage.directory / ".checkpoints")
-    return f"{config.train.storage.rstrip('/')}/{context.fingerprint}/{stage.number}-{stage.name}"
+    # Two output roots may use one storage, and neither knows of the other's locks.
+    root = fingerprint(str(config.output.resolve()))[:8]
+    return f"{config.train.storage.rstrip('/')}/{context.fingerprint}-{root}/{stage.number}-{stage.name}"
 
 
 def _print(counts: Mapping[str, Any], *, seconds: float) -> None:
     losses = " -> ".join(f"{loss:.4f}" for loss in counts["epoch_losses"])
-    dev = counts["dev"][-1] if counts["dev"] else {}
-    measured = "".join(f", dev {name} {value:.4f}" for name, value in dev.items() if name != "step")
+    measured = "".join(f", dev {name} {value:.4f}" for name, value in kept_measures(counts).items())
     kept = "" if counts["best_step"] is None else f" (kept: step {counts['best_step']})"
     print(
         f"train: {counts['objective']} on {counts['num_examples']:,} queries "
@@ -120,14 +125,23 @@ def _print(counts: Mapping[str, Any], *, seconds: float) -> None:
     )
 
 
+def kept_measures(counts: Mapping[str, Any]) -> dict[str, float]:
+    """The dev measures of the parameters that a stage kept, by name; none if it measured nothing."""
+    step = counts["best_step"] or max((row["step"] for row in counts["dev"]), default=0)
+    return {
+        name: value for row in counts["dev"] if row["step"] == step for name, value in row.items() if name != "step"
+    }
+
+
 def _tokenise(config: RunConfig, examples: Path) -> Path:
     """The token shards of all texts that ``examples`` name; runs that differ in how they train share them."""
     output = _token_cache(config, hash_file(examples))
     if output.exists():
         return output
     directory = ingested(config).directory
-    passages = read_passages(directory, read_split(directory, "train").corpus)
-    return tokenise(training_texts(read_examples(examples), passages), config.encoder, output)
+    rows = read_examples(examples)
+    passages = read_passages(directory, read_split(directory, "train").corpus, only=named_passages(rows))
+    return tokenise(training_texts(rows, passages), config.encoder, output)
 
 
 def _token_cache(config: RunConfig, *parts: str) -> Path:
@@ -143,8 +157,7 @@ def dev_questions(config: RunConfig, directory: Path) -> Path | None:
         return None
     inputs = ingested(config).directory
     split = read_split(inputs, "dev")
-    passages = read_passages(inputs, split.corpus)
-    chosen = choose_dev(split.qrels, [p.passage_id for p in passages], config.train.dev, seed=config.seed)
+    chosen = choose_dev(split.qrels, passage_ids(inputs, split.corpus), config.train.dev, seed=config.seed)
     print(
         f"train: dev measures on {len(chosen.queries):,} questions and {len(chosen.passages):,} passages (left out: "
         f"{chosen.num_unjudged:,} without a useful passage, {chosen.num_unfindable:,} whose useful passages are not in "
@@ -153,8 +166,11 @@ def dev_questions(config: RunConfig, directory: Path) -> Path | None:
     )
     wanted = set(chosen.queries)
     queries = [query for query in split.queries if query.query_id in wanted]
-    texts = select_texts(queries, chosen.passages, passages)
-    tokens = tokenise(texts, config.encoder, _token_cache(config, "dev", fingerprint(texts.to_pydict())))
+    key = fingerprint(chosen.queries, chosen.passages, split_hash(inputs, "dev"), corpus_hash(inputs, split.corpus))
+    tokens = _token_cache(config, "dev", key)
+    if not tokens.exists():
+        passages = read_passages(inputs, split.corpus, only=chosen.passages)
+        tokenise(select_texts(queries, chosen.passages, passages), config.encoder, tokens)
     return write_dev(directory / ".dev.json", chosen.queries, chosen.passages, split.qrels, tokens=tokens)
 
 

@@ -19,7 +19,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.label import EXAMPLES
 from winnow.steps.mine import mine
-from winnow.steps.stage import ENCODER, Stage, dev_questions, run_stage, text_inputs
+from winnow.steps.stage import ENCODER, Stage, dev_questions, kept_measures, run_stage, text_inputs
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 from winnow.training.examples import read_examples, usable_examples
 
@@ -78,7 +78,9 @@ def _log_inputs(config: RunConfig, context: StepContext, labels: Path, digest: s
 
 
 def _report(config: RunConfig, context: StepContext, reports: Sequence[dict[str, Any]]) -> Mapping[str, Any]:
-    write_json(context.directory / "training.json", reports)
+    # How much was padding depends on the number of workers, and what later steps depend on may not.
+    science = [{name: value for name, value in report.items() if name != "padding_share"} for report in reports]
+    write_json(context.directory / "training.json", science)
     seconds = time.time() - context.started
     skipped = sum(report["num_skipped"] for report in reports)
     context.journal.metrics({"train.seconds": seconds, "train.skipped_rows": skipped})
@@ -88,8 +90,6 @@ def _report(config: RunConfig, context: StepContext, reports: Sequence[dict[str,
 
 
 def _card(config: RunConfig, context: StepContext, reports: Sequence[dict[str, Any]]) -> ModelCard:
-    first, last = reports[0], reports[-1]
-    measures = {f"dev {name}": value for name, value in (last["dev"] or [{}])[-1].items() if name != "step"}
     trained = config.encoder.at(context.directory / ENCODER)
     return ModelCard(
         name=config.name,
@@ -98,11 +98,11 @@ def _card(config: RunConfig, context: StepContext, reports: Sequence[dict[str, A
         dimension=build_encoder(trained, device="cpu").dimension,
         recipe={"objective": " -> ".join(report["objective"] for report in reports), **config.train.science()},
         data={
-            "training queries": first["num_examples"],
-            "steps": sum(report["num_steps"] for report in reports),
+            "training queries": reports[0]["num_examples"],
+            "steps": sum(report["num_steps_taken"] for report in reports),
             "tokens": sum(report["num_tokens"] for report in reports),
         },
-        measures=measures,
+        measures={f"dev {name}": value for name, value in kept_measures(reports[-1]).items()},
     )
 
 

@@ -11,25 +11,30 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
 from winnow import schema
-from winnow.config import Config, InputPath, load_config
+from winnow.config import Config, InputPath, fingerprint, load_config
 from winnow.corpora.store import passages_of
 from winnow.errors import ConfigError, WinnowError
+from winnow.files import hash_file, replacing
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
 from winnow.models import locate_model
+from winnow.records import TrainingExample
 from winnow.training.config import TrainConfig
-from winnow.training.examples import read_examples
+from winnow.training.examples import read_examples, usable_examples
 from winnow.training.gather import process_rank
 from winnow.training.job import TrainingJob, train_encoder
-from winnow.training.texts import tokenised, training_texts
+from winnow.training.texts import named_passages, tokenised, training_texts
 
 
 class JobConfig(Config):
@@ -78,12 +83,13 @@ def main() -> None:
 
 def run(config: JobConfig) -> None:
     """Train, in the group of processes that torchrun has described in the environment, if it has."""
-    if config.train.stages:
-        raise ConfigError("stages are chained by `winnow train`; give this command the settings of one stage")
+    if config.train.stages or config.train.dev is not None:
+        raise ConfigError("stages and dev questions are for `winnow train`; give this command one stage without `dev`")
     output = config.output.resolve()
     device = _device()
     if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # The first process tokenises while the others wait.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     try:
         job = _job(config, output)
         summary = train_encoder(job, device=device)
@@ -95,10 +101,12 @@ def run(config: JobConfig) -> None:
 
 
 def _job(config: JobConfig, output: Path) -> TrainingJob:
-    tokens = output / "tokens"
+    examples = read_examples(config.examples)
+    tokens = output / "tokens" / fingerprint(config.encoder.science(), hash_file(config.examples))
     if process_rank() == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        _tokenise(config, tokens)
+        left_out = usable_examples(examples, config.train, seed=config.seed).left_out
+        print(f"train: {len(examples):,} queries (left out: {left_out or 'none'})", flush=True)
+        _tokenise(config, examples, tokens)
     if dist.is_initialized():
         dist.barrier()
     return TrainingJob(
@@ -113,12 +121,15 @@ def _job(config: JobConfig, output: Path) -> TrainingJob:
     )
 
 
-def _tokenise(config: JobConfig, directory: Path) -> None:
-    directory.mkdir(exist_ok=True)
-    passages = passages_of(schema.read_dataset(config.passages, schema.PASSAGES))
-    texts = training_texts(read_examples(config.examples), passages)
+def _tokenise(config: JobConfig, examples: Sequence[TrainingExample], directory: Path) -> None:
+    shard = directory / "part-0.parquet"
+    if shard.exists():
+        return
+    named = pc.field("passage_id").isin(pa.array(sorted(named_passages(examples)), pa.string()))
+    passages = passages_of(pq.read_table(config.passages, columns=schema.PASSAGES.names, filters=named))
     tokenizer = TextTokenizer.load(locate_model(config.encoder.model), config.encoder)
-    pq.write_table(tokenised(texts, tokenizer), directory / "part-0.parquet")
+    with replacing(shard) as temporary:
+        pq.write_table(tokenised(training_texts(examples, passages), tokenizer), temporary)
 
 
 def _device() -> torch.device:

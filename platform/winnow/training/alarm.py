@@ -59,7 +59,8 @@ class CollapseAlarm:
 
     def __init__(self, config: AlarmConfig) -> None:
         self._config = config
-        self._widest_spread = 0.0
+        self.widest_spread = 0.0
+        """The widest that a step's scores were; a run that goes on has to be told."""
         self._alike_steps = 0
         self._line_steps = 0
         self._stuck = _StuckLoss(config.patience_steps)
@@ -79,15 +80,15 @@ class CollapseAlarm:
         return self._diagnosis(health, is_stuck=is_stuck)
 
     def _is_narrow(self, spread: float) -> bool:
-        self._widest_spread = max(self._widest_spread, spread)
-        return spread < max(_ROUNDING, min(self._config.min_score_spread, _FALLEN * self._widest_spread))
+        self.widest_spread = max(self.widest_spread, spread)
+        return spread < max(_ROUNDING, min(self._config.min_score_spread, _FALLEN * self.widest_spread))
 
     def _diagnosis(self, health: StepHealth, *, is_stuck: bool) -> str | None:
         patience = self._config.patience_steps
         if self._alike_steps >= patience:
             return (
                 f"for {patience} steps the scores of a query's passages have been all alike (spread "
-                f"{health.score_spread:.1e} of their size, once {self._widest_spread:.1e}): the encoder gives every "
+                f"{health.score_spread:.1e} of their size, once {self.widest_spread:.1e}): the encoder gives every "
                 f"text the same embedding; lower train.learning_rate, raise train.warmup_share, "
                 f"or look for empty or equal texts"
             )

@@ -34,6 +34,7 @@ _MOST_DIFFERENCES = 5
 class Totals:
     """Counts over all workers since the first step, and what dev evaluations came to."""
 
+    num_steps: int = 0
     num_queries: int = 0
     num_skipped: int = 0
     num_tokens: int = 0
@@ -48,6 +49,8 @@ class Totals:
     """The step it was measured after; 0 without one."""
     num_bad_evaluations: int = 0
     """Evaluations since then, none of which was better."""
+    widest_spread: float = 0.0
+    """Of a query's scores, as the alarm saw it."""
     dev: list[dict[str, float]] = field(default_factory=list)
     """Every evaluation: its step and the measures by name."""
 

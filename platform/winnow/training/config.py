@@ -80,7 +80,8 @@ class TrainConfig(Config):
     """Gradients of a larger norm are scaled down to it."""
 
     use_dropout: bool = False
-    """Train with the encoder's own dropout. Then the number of workers changes the result by more than rounding."""
+    """Train with the encoder's own dropout. Then the number of workers and ``micro_batch_tokens`` change the result
+    by more than rounding, and are part of what identifies it."""
 
     precision: Precision = "fp32"
     """Arithmetic of the encoder; weights, scores and loss stay in fp32. fp16 scales the loss, and skips a step
@@ -98,7 +99,7 @@ class TrainConfig(Config):
     dev: DevConfig | None = None
     """Measure on dev questions while training, and stop early if it is asked for."""
 
-    alarm: AlarmConfig = AlarmConfig()
+    alarm: AlarmConfig = speed_knob(AlarmConfig())
     """When to stop a run that has collapsed."""
 
     gradient_cache: bool = speed_knob(False)
@@ -144,6 +145,11 @@ class TrainConfig(Config):
         """Workers that a run cannot start without."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
 
+    def science(self) -> dict[str, Any]:
+        """The settings that can change a result. With dropout that is also how texts are dealt out."""
+        dealt = {"num_workers": self.num_workers, "micro_batch_tokens": self.micro_batch_tokens}
+        return {**super().science(), **(dealt if self.use_dropout else {})}
+
     def staged(self) -> list[tuple[StageConfig, "TrainConfig"]]:
         """Every stage with the settings that hold in it; one called ``train`` if none is configured."""
         if not self.stages:
@@ -153,6 +159,9 @@ class TrainConfig(Config):
     def _within(self, stage: StageConfig) -> "TrainConfig":
         settings = self.model_dump(exclude_unset=True, exclude={"stages"})
         own = stage.model_dump(exclude_unset=True, exclude_none=True, exclude={"name", "mine"})
+        if "objective" in stage.loss and self.loss.objective == "InfoNCE":
+            # The policy came with the objective that the stage replaces.
+            settings.get("sampling", {}).pop("policy", None)
         for section in ("loss", "sampling"):
             own[section] = {**settings.get(section, {}), **own.get(section, {})}
         return TrainConfig.model_validate({**settings, **own})
@@ -192,10 +201,24 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _storage_holds_no_secret(self) -> Self:
+        scheme, separator, rest = (self.storage or "").partition("://")
+        if separator and "@" in rest.partition("/")[0]:
+            raise ValueError(
+                f"storage on {scheme}:// names a user; give credentials by the environment, as its driver describes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _workers_are_a_range(self) -> Self:
         least, most = (self.num_workers,) * 2 if isinstance(self.num_workers, int) else self.num_workers
         if not 1 <= least <= most:
             raise ValueError(f"num_workers={self.num_workers}: expected at least 1, and the fewest before the most")
+        if 0 < self.gpus_per_worker < 1 < most:
+            raise ValueError(
+                f"gpus_per_worker={self.gpus_per_worker} would put several workers on one GPU, which NCCL refuses; "
+                f"take 1, or one worker"
+            )
         return self
 
     @model_validator(mode="after")

@@ -69,10 +69,11 @@ class TextEncoding:
             return Encoded(side, nothing, (), 0, 0)
         rows = [self._tokens.tokens(side, text_id) for text_id in ids]
         lengths = [len(row) for row in rows]
-        with self._arithmetic():
+        with_gradient = torch.is_grad_enabled() and not self._use_cache
+        # One context for all: half-precision copies of the weights are made once, not per micro-batch.
+        with self._arithmetic(), torch.set_grad_enabled(with_gradient):
             packed = self._encoder.packs
-        batches = batches_by_length(lengths, max_tokens=self._micro_batch_tokens, packed=packed)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._use_cache):
+            batches = batches_by_length(lengths, max_tokens=self._micro_batch_tokens, packed=packed)
             done = [self._encode(side, batch, rows) for batch in batches]
         order = torch.tensor([position for batch in batches for position in batch], device=self._device)
         embeddings_ND = torch.cat([vectors for _, vectors in done])[order.argsort()]

@@ -12,13 +12,15 @@ passages has to pass an empty tensor that requires gradient.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from winnow.errors import WinnowError
+
+ResultT = TypeVar("ResultT")
 
 
 def world_size() -> int:
@@ -57,9 +59,12 @@ def average_gradients(parameters: Sequence[nn.Parameter], *, factor: float = 1.0
     per step (queries, passages, buckets by length), on some workers perhaps never, and DDP's hooks expect
     one forward pass on each. What DDP would overlap is small beside that freedom.
     """
+    for parameter in parameters:
+        # Also where nothing used it: the optimizer treats what has no gradient in another way.
+        parameter.grad = _gradient(parameter)
     if world_size() == 1 and factor == 1.0:
         return
-    flat = torch.cat([_gradient(parameter).reshape(-1) for parameter in parameters])
+    flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters])
     if world_size() > 1:
         dist.all_reduce(flat)
     flat *= factor / world_size()
@@ -87,6 +92,20 @@ def on_first_worker(action: Callable[[], object], device: torch.device) -> None:
             failure = error
     if same_on_all_workers(int(failure is None), device) == 0:
         raise failure or WinnowError("the first worker failed; its error says why")
+
+
+def on_every_worker(action: Callable[[], ResultT], device: torch.device) -> ResultT:
+    """What ``action`` gives here. If it fails on one worker, all raise, so that none waits for it for ever."""
+    result, failure = None, None
+    try:
+        result = action()
+    except Exception as error:
+        failure = error
+        print(f"train: worker {process_rank()} failed: {error}", flush=True)
+    (num_failed,) = sum_over_workers([float(failure is not None)], device)
+    if num_failed:
+        raise failure or WinnowError(f"{num_failed:.0f} other workers failed; their own messages say why")
+    return cast(ResultT, result)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -44,6 +44,8 @@ class StepSums:
     """Of the passages' embeddings; the last batch's, where several are accumulated."""
     num_passages: int = 0
     """Of the batch that ``effective_rank`` is from."""
+    num_batches: int = 0
+    """Fewer than were asked for if the loss stopped being finite."""
 
     @property
     def mean_loss(self) -> float:
@@ -52,7 +54,7 @@ class StepSums:
 
     def plus(self, later: "StepSums") -> "StepSums":
         """Both together."""
-        added = ("loss", "num_valid", "num_tokens", "num_padding", "score_spread", "num_scored")
+        added = ("loss", "num_valid", "num_tokens", "num_padding", "score_spread", "num_scored", "num_batches")
         return replace(later, **{name: getattr(self, name) + getattr(later, name) for name in added})
 
 
@@ -124,7 +126,7 @@ class GradientStep:
         own += [sum(side.num_tokens for side in sides), sum(side.num_padding for side in sides)]
         loss, spread, rank, *counts = sum_over_workers(own, self._device)
         num_valid, num_scored, num_tokens, num_padding = map(round, counts)
-        return StepSums(loss, num_valid, num_tokens, num_padding, spread, num_scored, rank, len(passages_PD))
+        return StepSums(loss, num_valid, num_tokens, num_padding, spread, num_scored, rank, len(passages_PD), 1)
 
     def _deal(self, side: Side, ids: Sequence[str]) -> list[list[str]]:
         lengths = [self._tokens.length(side, text_id) for text_id in ids]

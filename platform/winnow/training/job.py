@@ -11,18 +11,21 @@ from pathlib import Path
 import torch
 
 from winnow.evaluation.measures import Qrels
-from winnow.files import read_json, write_json
+from winnow.files import hash_file, read_json, write_json
 from winnow.modeling.adapting import adapt
 from winnow.modeling.config import EncoderConfig
-from winnow.modeling.encoder import build_encoder
+from winnow.modeling.encoder import DenseEncoder, build_encoder
 from winnow.training.config import TrainConfig
 from winnow.training.dev import DevSet
 from winnow.training.examples import read_examples, usable_examples
-from winnow.training.gather import process_rank
+from winnow.training.gather import on_every_worker, on_first_worker
 from winnow.training.loop import Training
 from winnow.training.protocol import RunLogger
 from winnow.training.summary import TrainingSummary
 from winnow.training.tokens import TokenStore
+
+EVIDENCE = ".alarm"
+"""Beside the encoder: batches that a run stopped at. Hidden, because it is no part of the result."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,18 @@ class TrainingJob:
     """Dev questions, written by ``write_dev``."""
 
 
-def train_encoder(job: TrainingJob, *, device: torch.device | str | None = None) -> TrainingSummary:
+def train_encoder(job: TrainingJob, *, device: torch.device) -> TrainingSummary:
     """What one of the job's processes does; the first one saves the encoder. Raises ``WinnowError``."""
     torch.set_num_threads(job.config.threads_per_worker)
-    config = job.config
-    encoder = build_encoder(job.encoder, device=device)
+    encoder, training = on_every_worker(lambda: _prepare(job, device), device)
+    summary = training.run()
+    on_first_worker(lambda: _publish(encoder, job.output), device)
+    return summary
+
+
+def _prepare(job: TrainingJob, device: torch.device) -> tuple[DenseEncoder, Training]:
+    encoder, config = build_encoder(job.encoder, device=device), job.config
+    inputs = {"encoder": encoder.fingerprint, "examples": hash_file(job.examples)}
     adapt(
         encoder,
         projection=config.projection,
@@ -64,15 +74,20 @@ def train_encoder(job: TrainingJob, *, device: torch.device | str | None = None)
         seed=job.seed,
         checkpoints=job.checkpoints,
         logger=job.logger,
-        evidence=job.output.parent,
+        evidence=job.output.parent / EVIDENCE,
         dev=None if job.dev is None else _read_dev(job.dev),
+        inputs=inputs,
     )
-    summary = training.run()
-    if process_rank() == 0:
-        building = job.output.with_name(f".building-{job.output.name}")
-        shutil.rmtree(building, ignore_errors=True)
-        encoder.save(building).rename(job.output)
-    return summary
+    return encoder, training
+
+
+def _publish(encoder: DenseEncoder, output: Path) -> None:
+    building = output.with_name(f".building-{output.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    encoder.save(building)
+    # A run that was killed after its last step ends here again, with the same encoder.
+    shutil.rmtree(output, ignore_errors=True)
+    building.rename(output)
 
 
 def write_dev(path: Path, queries: Sequence[str], passages: Sequence[str], qrels: Qrels, *, tokens: Path) -> Path:

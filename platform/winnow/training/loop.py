@@ -6,9 +6,10 @@ ends with the same parameters, to the bit on a CPU in fp32, as one that was neve
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -22,19 +23,24 @@ from winnow.training.batches import GlobalBatch, Schedule
 from winnow.training.checkpoint import CheckpointStore, Totals, TrainingState
 from winnow.training.config import TrainConfig
 from winnow.training.dev import DevEvaluation, DevSet
-from winnow.training.gather import on_first_worker, process_rank, same_on_all_workers
+from winnow.training.gather import on_every_worker, on_first_worker, process_rank, same_on_all_workers
 from winnow.training.gradients import GradientStep, StepSums
-from winnow.training.optimizing import Optimisation, StepOutcome
+from winnow.training.optimizing import Optimisation, StepOutcome, learning_rate_at
 from winnow.training.protocol import RunLogger, TrainableEncoder
 from winnow.training.stopping import is_best, is_measured, should_stop
 from winnow.training.summary import TrainingSummary, summarise
 from winnow.training.tokens import TokenStore
 
+_SEEN_WITHIN_S = 60
+"""A network disk may show another machine's files that much later."""
+_LEAST_LOSS_SCALE = 1.0
+
 
 class Training:
     """A run over ``examples``, from its last checkpoint under ``checkpoints`` (a path or a URL) if there is one.
 
-    ``evidence`` is where the batch goes that was being trained on when the run collapsed.
+    ``evidence`` is where the batch goes that was being trained on when the run collapsed. ``inputs`` are hashes of
+    what is trained on what: a checkpoint of others is refused.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Training:
         logger: RunLogger,
         evidence: Path | None = None,
         dev: DevSet | None = None,
+        inputs: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._module = encoder.module
         self._dimension = encoder.dimension
@@ -78,7 +85,7 @@ class Training:
         )
         self._optimisation = Optimisation(self._module, self._loss, config, num_steps=self._schedule.num_steps)
         self._alarm = CollapseAlarm(config.alarm)
-        self._store = CheckpointStore(str(checkpoints), {"train": config.science(), "seed": seed})
+        self._store = CheckpointStore(str(checkpoints), {"train": config.science(), "seed": seed, **inputs})
         self._state = TrainingState(self._optimisation.parameters, self._optimisation.optimizer, Totals(), {})
         self._dev = None
         if config.dev is not None and dev is not None:
@@ -117,11 +124,18 @@ class Training:
         # Rank 0 wrote the checkpoints; another worker may see a shared folder a moment later.
         step = same_on_all_workers(self._store.latest(), self._device)
         if step > 0:
-            self._store.load(step, self._state)
-            self._optimisation.load_scaler(self._state.scaler)
+            on_every_worker(lambda: self._load(step), self._device)
             if process_rank() == 0:
                 print(f"train: going on after step {step} of {self._schedule.num_steps}", flush=True)
         return step
+
+    def _load(self, step: int) -> None:
+        deadline = time.monotonic() + _SEEN_WITHIN_S
+        while self._store.latest() < step and time.monotonic() < deadline:
+            time.sleep(1)
+        self._store.load(step, self._state)
+        self._optimisation.load_scaler(self._state.scaler)
+        self._alarm.widest_spread = self._state.totals.widest_spread
 
     def _save(self, step: int) -> None:
         self._state.scaler = self._optimisation.scaler_state()
@@ -133,11 +147,19 @@ class Training:
         self._optimisation.optimizer.zero_grad(set_to_none=True)
         with self._seeded_dropout(step):
             sums = self._gradient.run(batches, loss_scale=self._optimisation.loss_scale)
-        outcome = self._optimisation.step(step) if math.isfinite(sums.loss) else StepOutcome(math.nan, math.nan)
-        self._check(step, batches[-1], sums, outcome)
+        outcome = self._optimise(step, sums)
+        self._check(step, batches[sums.num_batches - 1], sums, outcome)
         self._count(batches, sums)
         self._log(step, sums, outcome, seconds=time.perf_counter() - started)
         return sums
+
+    def _optimise(self, step: int, sums: StepSums) -> StepOutcome:
+        if not math.isfinite(sums.loss):
+            return StepOutcome(math.nan, math.nan)
+        if sums.num_valid == 0:
+            # Momentum and weight decay would change parameters that no query speaks for.
+            return StepOutcome(learning_rate_at(step, self._schedule.num_steps, self._config), 0.0)
+        return self._optimisation.step(step)
 
     def _seeded_dropout(self, step: int) -> AbstractContextManager[None]:
         if not self._module.training:
@@ -156,12 +178,20 @@ class Training:
             learning_rate=outcome.learning_rate,
         )
         diagnosis = self._alarm.check(step + 1, health)
-        if diagnosis is None:
-            return
-        kept = ""
-        if self._evidence is not None and process_rank() == 0:
-            kept = f"; the batch is in {save_batch(self._evidence, step + 1, batch, self._tokens, health)}"
-        raise ConfigError(f"step {step + 1} of {self._schedule.num_steps}: {diagnosis}{kept}")
+        self._state.totals.widest_spread = self._alarm.widest_spread
+        if outcome.is_skipped and self._optimisation.loss_scale < _LEAST_LOSS_SCALE:
+            diagnosis = "gradients are not finite in fp16, however far the loss is scaled down; train in bf16 or fp32"
+        if diagnosis is not None:
+            kept = self._keep_batch(step, batch, health)
+            raise ConfigError(f"step {step + 1} of {self._schedule.num_steps}: {diagnosis}{kept}")
+
+    def _keep_batch(self, step: int, batch: GlobalBatch, health: StepHealth) -> str:
+        if self._evidence is None or process_rank() != 0:
+            return ""
+        try:
+            return f"; the batch is in {save_batch(self._evidence, step + 1, batch, self._tokens, health)}"
+        except OSError as error:
+            return f"; the batch could not be saved ({error})"
 
     def _measure(self, step: int) -> None:
         measures = self._dev.measure()
@@ -179,6 +209,7 @@ class Training:
         num_queries = sum(len(batch.groups) for batch in batches)
         totals.epoch_losses[epoch] += sums.loss
         totals.epoch_valid[epoch] += sums.num_valid
+        totals.num_steps += 1
         totals.num_queries += num_queries
         totals.num_skipped += num_queries - sums.num_valid
         totals.num_tokens += sums.num_tokens
@@ -193,6 +224,7 @@ class Training:
             "grad_norm": outcome.grad_norm,
             "temperature": self._loss.temperature,
             "loss_scale": self._optimisation.loss_scale,
+            "skipped_step": outcome.is_skipped,
             "score_spread": sums.score_spread / max(sums.num_scored, 1),
             "effective_rank": sums.effective_rank,
             "tokens_per_s": sums.num_tokens / seconds,

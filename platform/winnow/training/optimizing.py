@@ -42,7 +42,7 @@ class Optimisation:
             {"params": [p for p in encoder if p.ndim < 2], "weight_decay": 0.0, "times": 1.0},
             {"params": list(loss.parameters()), "weight_decay": 0.0, "times": _TEMPERATURE_RATE},
         ]
-        self.optimizer = AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+        self.optimizer = AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
         device = next(module.parameters()).device.type
         self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
 
@@ -71,11 +71,12 @@ class Optimisation:
         self._scaler.scale(torch.zeros((), device=next(iter(self.parameters.values())).device))
         self._scaler.unscale_(self.optimizer)
         grad_norm = clip_grad_norm_(self.parameters.values(), self._config.max_grad_norm).item()
-        is_overflow = self._scaler.is_enabled() and not math.isfinite(grad_norm)
+        scale = self.loss_scale
         if self._scaler.is_enabled() or math.isfinite(grad_norm):
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        return StepOutcome(learning_rate, 0.0 if is_overflow else grad_norm, is_skipped=is_overflow)
+        is_skipped = self.loss_scale < scale
+        return StepOutcome(learning_rate, 0.0 if is_skipped else grad_norm, is_skipped=is_skipped)
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainConfig) -> float:

@@ -61,9 +61,9 @@ def open_folders(location: str, pattern: re.Pattern[str]) -> FolderStore:
         # Only the scheme is named: what follows it may hold a password.
         scheme = location.partition("://")[0]
         raise ConfigError(
-            f"storage on {scheme + '://'!r} cannot be used: {error}; "
+            f"storage on {scheme + '://'!r} cannot be used ({type(error).__name__}); "
             f"give a path, or a URL whose fsspec driver is installed on every worker (s3:// needs s3fs)"
-        ) from error
+        ) from None
     if isinstance(filesystem, LocalFileSystem):
         return LocalFolders(Path(root), pattern)
     return RemoteFolders(filesystem, root.rstrip("/"), pattern)

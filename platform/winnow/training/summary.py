@@ -15,6 +15,7 @@ class TrainingSummary:
     objective: str
     num_steps: int
     """Of the schedule; a run that was stopped early took fewer."""
+    num_steps_taken: int
     num_queries: int
     """Rows of all steps, every epoch counted."""
     num_skipped: int
@@ -38,6 +39,7 @@ def summarise(config: TrainConfig, schedule: Schedule, totals: Totals, *, temper
     return TrainingSummary(
         objective=config.objective_name,
         num_steps=schedule.num_steps,
+        num_steps_taken=totals.num_steps,
         num_queries=totals.num_queries,
         num_skipped=totals.num_skipped,
         num_tokens=totals.num_tokens,

@@ -15,8 +15,12 @@ from winnow.training.tokens import TEXTS, TOKENS
 def training_texts(examples: Sequence[TrainingExample], passages: Iterable[Passage]) -> pa.Table:
     """The queries of ``examples`` and every passage that they name, as rows of ``TEXTS``. Raises ``DataError``."""
     queries = [Query(example.query_id, example.query) for example in examples]
-    used = {labelled.passage_id for example in examples for labelled in (*example.positives, *example.negatives)}
-    return select_texts(queries, used, passages)
+    return select_texts(queries, named_passages(examples), passages)
+
+
+def named_passages(examples: Iterable[TrainingExample]) -> set[str]:
+    """The ids of all passages that ``examples`` name."""
+    return {labelled.passage_id for example in examples for labelled in (*example.positives, *example.negatives)}
 
 
 def select_texts(queries: Iterable[Query], passage_ids: Iterable[str], passages: Iterable[Passage]) -> pa.Table:

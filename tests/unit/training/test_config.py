@@ -41,6 +41,37 @@ def test_a_name_that_contradicts_its_policy_is_refused():
         build("Rand1LH", policy="first")
 
 
+def test_with_dropout_how_texts_are_dealt_out_is_part_of_the_identity():
+    loss = {"objective": "LSEPair", "temperature": 1}
+    one, other = (
+        build_config(TrainConfig, {"loss": loss, "use_dropout": True, "micro_batch_tokens": tokens})
+        for tokens in (64, 128)
+    )
+
+    assert one.science() != other.science()
+
+
+def test_a_stage_with_another_objective_does_not_inherit_the_policy_of_rand1lh():
+    differing = [{"name": name, "loss": {"objective": name}} for name in ("SumMargLH", "First1LH")]
+    loss = {"objective": "Rand1LH", "temperature": 0.05}
+
+    config = build_config(TrainConfig, {"loss": loss, "stages": differing})
+
+    assert [(s.objective_name, s.sampling.policy) for _, s in config.staged()] == [
+        ("SumMargLH", "all"),
+        ("First1LH", "first"),
+    ]
+
+
+def test_a_storage_url_with_a_user_in_it_is_refused_without_showing_it():
+    with pytest.raises(ConfigError, match="storage on sftp:// names a user") as caught:
+        build_config(
+            TrainConfig, {"loss": {"objective": "LSEPair", "temperature": 1}, "storage": "sftp://ann:pw1@host/runs"}
+        )
+
+    assert "pw1" not in str(caught.value)
+
+
 def test_a_choice_among_positives_needs_several_of_them():
     loss = {"objective": "LSEPair", "temperature": 1, "pair_positives": "min"}
 

@@ -64,6 +64,7 @@ def test_every_step_is_logged_and_counted(tokens, tmp_path):
         "train.grad_norm",
         "train.temperature",
         "train.loss_scale",
+        "train.skipped_step",
         "train.score_spread",
         "train.effective_rank",
         "train.tokens_per_s",
@@ -227,6 +228,17 @@ def test_an_overflow_in_half_precision_skips_the_step_and_halves_the_loss_scale(
     assert calm.grad_norm == pytest.approx(math.sqrt(2), rel=1e-3)
     assert not torch.equal(module.weight, before)
     assert Optimisation(module, build_loss(config.loss), config, num_steps=10).loss_scale == scale
+
+
+def test_a_gradient_that_no_loss_scale_makes_finite_ends_the_run(tokens, tmp_path):
+    config = TRAIN.model_copy(update={"precision": "fp16", "epochs": 10})
+    tower, logger, training = build(tokens, tmp_path, config=config)
+    tower.module[2].weight.register_hook(lambda gradient: gradient * math.inf)
+
+    with pytest.raises(ConfigError, match="not finite in fp16, however far the loss is scaled down"):
+        training.run()
+
+    assert {values["train.skipped_step"] for _, values in logger.lines} == {True}
 
 
 def test_a_labelled_passage_without_tokens_is_named(tokens, tmp_path):
