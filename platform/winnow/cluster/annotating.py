@@ -37,7 +37,7 @@ class ActorPool:
     num_gpus: float = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     queries_per_batch: int = 8
-    batches_in_flight: int = 2
+    batches_in_flight: int = 4
 
 
 @dataclass

@@ -134,8 +134,9 @@ class AnnotateConfig(Config):
     queries_per_batch: int = speed_knob(8, ge=1)
     """Queries that are stored together."""
 
-    batches_in_flight: int = speed_knob(2, ge=1)
-    """Batches that an engine works on at a time. What was in flight is judged again after a kill."""
+    batches_in_flight: int = speed_knob(4, ge=1)
+    """Batches that an engine works on at a time. What was in flight is judged again after a kill; fewer leave the
+    engine's last steps before a batch returns less than full."""
 
     max_failed_share: float = speed_knob(0.05, ge=0, le=1)
     """The step stops with exit code 4 when a larger share of the queries failed. What was judged is kept."""
