@@ -313,9 +313,12 @@ def test_a_long_list_of_differences_is_cut_and_counted(tmp_path):
 
 def test_settings_that_are_no_json_values_are_the_same_recipe_when_read_back(tmp_path):
     recipe = {"train": {"stages": ({"epochs": 1},), "path": tmp_path}, 1: "number as a name"}
-    CheckpointStore(str(tmp_path), recipe).save(1, trained(1))
+    state, loaded = trained(1), new_state()
+    CheckpointStore(str(tmp_path), recipe).save(1, state)
 
-    CheckpointStore(str(tmp_path), recipe).load(1, new_state())
+    CheckpointStore(str(tmp_path), recipe).load(1, loaded)
+
+    assert bits(loaded) == bits(state)
 
 
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path):
