@@ -71,11 +71,14 @@ def index_untrained(config: RunConfig) -> None:
     publish(pool.plan(config))
     publish(annotate.plan(config), judgments__parquet=b"none", judged_queries__parquet=b"none")
     publish(label.plan(config))
-    produce(
-        train.plan(config),
-        lambda context: {"saved": str(build_encoder(config.encoder).save(context.directory / train.ENCODER))},
-    )
+    produce(train.plan(config), lambda context: save_untrained(config, context.directory / train.ENCODER))
     index.index(config)
+
+
+def save_untrained(config: RunConfig, directory: Path) -> dict[str, str]:
+    build_encoder(config.encoder).save(directory)
+    (directory / "README.md").write_text("---\nlibrary_name: sentence-transformers\n---\n\n# An encoder\n")
+    return {}
 
 
 @pytest.fixture(scope="module")
