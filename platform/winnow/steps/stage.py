@@ -181,6 +181,7 @@ def _at_limit(config: RunConfig, tokens: TokenStore) -> dict[str, int]:
 
 
 def text_inputs(config: RunConfig) -> dict[str, str]:
+    """Hashes of what token ids depend on: the training corpus and the encoder's files."""
     directory = ingested(config).directory
     model = locate_model(config.encoder.model)
     return {
