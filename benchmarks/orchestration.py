@@ -1,6 +1,6 @@
 """How many engines can one machine's Ray keep busy? Simulated engines: each serves one query at a time, in 2 s.
 
-python benchmarks/orchestration.py [--engines 8 16 32 64]
+python benchmarks/orchestration.py [--engines 8 16 32 64] [--queries-per-batch 1]
 
 Busy is the share of engine time in which a query was being served, between the moment when every engine has
 begun and the moment when the first one finds no more work. Memory is the PSS of all engine processes at work. The
@@ -25,6 +25,9 @@ from winnow.cluster.sink import EvidenceSink
 from winnow.records import CandidatePool, JudgedQuery, Judgment
 
 SERVICE_S = 2.0
+PSS_AFTER = 10
+"""Queries after which an engine reads its own memory: once, for that takes the kernel long."""
+
 QUERIES_PER_ENGINE = 25
 """Once all have begun; engines start one after another, and those that are there meanwhile work."""
 
@@ -37,6 +40,7 @@ class SimulatedJudge:
     def __init__(self, log: Path) -> None:
         self._log = log / f"{os.getpid()}.spans"
         self._turn = asyncio.Lock()
+        self._served = 0
 
     async def judge(self, pool: CandidatePool) -> JudgedQuery:
         async with self._turn:
@@ -44,7 +48,9 @@ class SimulatedJudge:
             await asyncio.sleep(SERVICE_S)
             with self._log.open("a") as file:
                 file.write(f"{started} {time.monotonic()}\n")
-        self._log.with_suffix(".pss").write_text(str(psutil.Process().memory_full_info().pss))
+        self._served += 1
+        if self._served == PSS_AFTER:
+            self._log.with_suffix(".pss").write_text(str(psutil.Process().memory_full_info().pss))
         judgments = tuple(Judgment(passage.passage_id, utility_score=0.0) for passage in pool.passages)
         return JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok", judgments=judgments)
 
@@ -57,13 +63,17 @@ def build(log: Path) -> SimulatedJudge:
     return SimulatedJudge(log)
 
 
-def measure(num_engines: int, folder: Path) -> str:
+def measure(num_engines: int, queries_per_batch: int, folder: Path) -> str:
     """A row of the table: engines, busy share, queries/s, memory, CPU of the driver's machine."""
     log = folder / f"log-{num_engines}"
     log.mkdir()
-    pools = runs.write_pools(folder / f"pools-{num_engines}.parquet", num_engines * (QUERIES_PER_ENGINE + num_engines))
+    # A batch that has been handed out stays where it is, so larger ones make the end longer.
+    num_queries = num_engines * (QUERIES_PER_ENGINE + 2 * queries_per_batch + num_engines)
+    pools = runs.write_pools(folder / f"pools-{num_engines}.parquet", num_queries)
     sink = EvidenceSink(folder / f"sink-{num_engines}")
-    actors = ActorPool(least=num_engines, most=num_engines, num_cpus=0.01, queries_per_batch=1, batches_in_flight=2)
+    actors = ActorPool(
+        least=num_engines, most=num_engines, num_cpus=0.01, queries_per_batch=queries_per_batch, batches_in_flight=2
+    )
     psutil.cpu_percent()
     started, cpu = time.monotonic(), psutil.cpu_times()
     judge_pools(
@@ -90,6 +100,7 @@ def _spans(path: Path) -> list[tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--queries-per-batch", type=int, default=1)
     options = parser.parse_args()
     import ray
 
@@ -108,7 +119,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="winnow-orchestration-") as name:
         for num_engines in options.engines:
-            print(measure(num_engines, Path(name)), flush=True)
+            print(measure(num_engines, options.queries_per_batch, Path(name)), flush=True)
     ray.shutdown()
 
 
