@@ -152,6 +152,8 @@ class ScoredPassage:
     score: float
     title: str = ""
     text: str = ""
+    document_id: str | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

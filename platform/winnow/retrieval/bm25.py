@@ -1,9 +1,13 @@
 """BM25 as Lucene scores it: k1 1.5, b 0.75, English stop words left out, words stemmed.
 
 Importing this loads numba, which vLLM on a CPU does not stand in its process.
+Legend: P passages, K results of a query.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import Self
 
 import bm25s
@@ -14,49 +18,135 @@ from numpy.typing import NDArray
 from winnow.errors import DataError
 from winnow.modeling.text import passage_text
 from winnow.records import Passage, ScoredPassage
+from winnow.retrieval.fusion import RankedList
 from winnow.retrieval.ranking import best, tie_order
+from winnow.retrieval.subset import Subset
+
+_TIES = "tie_order.npy"
+_BLOCK = 8192
+"""Passages whose words are held as text at a time."""
+
+
+class LexicalIndex:
+    """BM25 over positions; it keeps no passage. Safe to share between threads."""
+
+    def __init__(self, index: bm25s.BM25, tie_order_P: NDArray[np.integer]) -> None:
+        self._index = index
+        self.tie_order_P = tie_order_P
+
+    @classmethod
+    def build(cls, passages: Iterable[Passage]) -> Self:
+        """The index of ``passages``, of which only numbers for words are kept in memory.
+
+        Raises ``DataError`` if they hold no word that could be searched.
+        """
+        rows, vocabulary, passage_ids = _number_words(passages)
+        if not vocabulary:
+            raise DataError(
+                f"the {len(passage_ids)} passages of the corpus hold no word to search; check the corpus file"
+            )
+        index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+        tokens = bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary)
+        index.index(tokens, create_empty_token=False, show_progress=False)
+        return cls(index, tie_order(passage_ids).astype(np.int32))
+
+    @classmethod
+    def load(cls, directory: Path, *, memory_map: bool = True) -> Self:
+        """The index in ``directory``; only its vocabulary is in memory if it is memory-mapped."""
+        index = bm25s.BM25.load(directory, mmap=memory_map, allow_pickle=False, show_progress=False)
+        # A plain view of the mapped file: the library's own type makes every slice several times slower.
+        index.scores |= {name: np.asarray(index.scores[name]) for name in ("data", "indices", "indptr")}
+        ties = np.load(directory / _TIES, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        return cls(index, np.asarray(ties))
+
+    def save(self, directory: Path) -> None:
+        """Write the index into ``directory``: arrays as .npy, vocabulary and settings as JSON."""
+        self._index.save(directory, allow_pickle=False, show_progress=False)
+        np.save(directory / _TIES, self.tie_order_P, allow_pickle=False)
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return len(self.tie_order_P)
+
+    def rank(self, queries: Sequence[str], k: int, *, among: Subset | None = None) -> list[RankedList]:
+        """Per query at most ``k`` scores and positions, best first. Passages that share no word with it are left out;
+        equal scores are ordered by passage id."""
+        return [self._rank(tokens, k, among) for tokens in _tokenize(queries)]
+
+    def scores(self, query: str, positions: Sequence[int]) -> NDArray[np.float32]:
+        """The scores of the passages at ``positions``; 0 for one that shares no word with ``query``."""
+        return self._scores(_tokenize([query])[0])[np.asarray(positions, dtype=np.int64)]
+
+    def _rank(self, tokens: list[str], k: int, among: Subset | None) -> RankedList:
+        scores_P = self._scores(tokens)
+        found = np.flatnonzero(scores_P)
+        if among is not None:
+            found = found[among.is_member_P[found]]
+        positions = found[best(scores_P[found], self.tie_order_P[found], k)]
+        return scores_P[positions], positions
+
+    def _scores(self, tokens: list[str]) -> NDArray[np.float32]:
+        known = self._index.get_tokens_ids(tokens)
+        return self._index.get_scores_from_ids(known) if known else np.zeros(self.count, dtype=np.float32)
 
 
 class BM25:
     """Lexical search over passages held in memory."""
 
-    def __init__(self, index: bm25s.BM25, passages: Sequence[Passage]) -> None:
+    def __init__(self, index: LexicalIndex, passages: Sequence[Passage]) -> None:
         self._index = index
         self._passages = passages
-        self._tie_order_P = tie_order([passage.passage_id for passage in passages])
 
     @classmethod
     def build(cls, passages: Sequence[Passage]) -> Self:
         """The index of ``passages``. Raises ``DataError`` if they hold no word that could be searched."""
-        tokens = _tokenize([passage_text(passage) for passage in passages])
-        if not any(tokens):
-            raise DataError(f"the {len(passages)} passages of the corpus hold no word to search; check the corpus file")
-        index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-        index.index(tokens, show_progress=False)
-        return cls(index, passages)
+        return cls(LexicalIndex.build(passages), passages)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[ScoredPassage]]:
         """At most ``k`` passages per query, best first. Passages that share no word with it are left out."""
-        return [self._search(tokens, k) for tokens in _tokenize(queries)]
+        return [
+            [self._result(position, score) for score, position in zip(scores.tolist(), positions.tolist(), strict=True)]
+            for scores, positions in self._index.rank(queries, k)
+        ]
 
     def scores(self, query: str, positions: Sequence[int]) -> NDArray[np.float32]:
         """The scores of the passages at ``positions``; 0 for one that shares no word with ``query``."""
-        known = self._index.get_tokens_ids(_tokenize([query])[0])
-        if not known:
-            return np.zeros(len(positions), dtype=np.float32)
-        return self._index.get_scores_from_ids(known)[np.asarray(positions, dtype=np.int64)]
+        return self._index.scores(query, positions)
 
-    def _search(self, tokens: list[str], k: int) -> list[ScoredPassage]:
-        known = self._index.get_tokens_ids(tokens)
-        if not known:
-            return []
-        scores_P = self._index.get_scores_from_ids(known)
-        positions = [position for position in best(scores_P, self._tie_order_P, k) if scores_P[position] > 0]
-        return [self._result(position, scores_P[position]) for position in positions]
-
-    def _result(self, position: int, score: np.floating) -> ScoredPassage:
+    def _result(self, position: int, score: float) -> ScoredPassage:
         passage = self._passages[position]
-        return ScoredPassage(passage.passage_id, float(score), passage.title, passage.text)
+        return ScoredPassage(passage.passage_id, score, passage.title, passage.text)
+
+
+class _Rows:
+    """The words of each passage, as numbers in one array: a list per passage would take ten times the memory."""
+
+    def __init__(self) -> None:
+        self._numbers = array("i")
+        self._ends = array("q", [0])
+
+    def append(self, row: Sequence[int]) -> None:
+        self._numbers.extend(row)
+        self._ends.append(len(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[array]:
+        return (self._numbers[start:stop] for start, stop in pairwise(self._ends))
+
+
+def _number_words(passages: Iterable[Passage]) -> tuple[_Rows, dict[str, int], list[str]]:
+    """The words of each passage as numbers, the number of each word, and the passage ids."""
+    rows, vocabulary, passage_ids = _Rows(), {}, []
+    remaining = iter(passages)
+    while block := list(islice(remaining, _BLOCK)):
+        passage_ids += [passage.passage_id for passage in block]
+        for words in _tokenize([passage_text(passage) for passage in block]):
+            # Numbered in the order they are met, so that equal passages give equal files.
+            rows.append([vocabulary.setdefault(word, len(vocabulary)) for word in words])
+    return rows, vocabulary, passage_ids
 
 
 def _tokenize(texts: Sequence[str]) -> list[list[str]]:

@@ -1,85 +1,237 @@
-"""The retriever: an encoder and the index it filled, as one version."""
+"""The retriever: an encoder and the indexes of one corpus, as one version.
+
+Legend: Q queries, K results, D dimension.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import faiss
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from winnow import schema
-from winnow.errors import IndexMismatchError
+from winnow.errors import DataError, IndexMismatchError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.protocol import Encode
 from winnow.records import ScoredPassage
+from winnow.retrieval.config import FusionConfig
+from winnow.retrieval.contents import check_contents
+from winnow.retrieval.filtering import Filter, FilterCache
+from winnow.retrieval.fusion import RankedList, fuse
+from winnow.retrieval.manifest import Manifest, read_manifest
+from winnow.retrieval.passages import PassageFile
+from winnow.retrieval.subset import Subset
 from winnow.retrieval.vector_index import VectorIndex
-from winnow.retrieval.version import ENCODER, INDEX, PASSAGES, Manifest, check_files, read_manifest
+from winnow.retrieval.version import BM25, ENCODER, INDEX, PASSAGES, check_files
+
+if TYPE_CHECKING:
+    from winnow.retrieval.bm25 import LexicalIndex
+
+Mode = Literal["dense", "bm25", "hybrid"]
+"""What ranks: the encoder's vectors, BM25, or both lists united."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Results by position, best first."""
+
+    scores_QK: NDArray[np.float32]
+    positions_QK: NDArray[np.int64]
+    """-1: there is no further result."""
 
 
 class Retriever:
     """Queries in, passages out. Refuses parts that do not belong together. Safe to share between threads."""
 
-    def __init__(self, encoder: Encode, index: VectorIndex, passages: pa.Table, manifest: Manifest) -> None:
-        _check_fit(encoder, index, passages, manifest)
-        self._encoder = encoder
+    def __init__(
+        self,
+        encoder: Encode,
+        index: VectorIndex,
+        passages: PassageFile,
+        manifest: Manifest,
+        *,
+        lexical: LexicalIndex | None = None,
+        fusion: FusionConfig = FusionConfig(),
+    ) -> None:
+        _check_fit(encoder, index, passages, manifest, lexical)
+        self.encoder = encoder
+        self.version = manifest.version
+        """A short id of encoder, indexes and passages together."""
+        self.modes: tuple[Mode, ...] = ("dense",) if lexical is None else get_args(Mode)
         self._index = index
+        self._passages = passages
         self._manifest = manifest
-        # Columns, not records: millions of Python objects would take several times the memory.
-        self._ids, self._titles, self._texts = (passages[name] for name in ("passage_id", "title", "text"))
+        self._lexical = lexical
+        self._fusion = fusion
+        self._filters = FilterCache(passages.batches, manifest.metadata_fields)
 
-    @property
-    def version(self) -> str:
-        """A short id of encoder, index and passages together."""
-        return self._manifest.version
+    def with_encoder(self, encoder: Encode) -> Retriever:
+        """The same version with another runtime of its encoder. Raises ``IndexMismatchError`` for another encoder."""
+        return Retriever(
+            encoder, self._index, self._passages, self._manifest, lexical=self._lexical, fusion=self._fusion
+        )
 
     def info(self) -> dict[str, Any]:
         """Facts about this version, as plain JSON values."""
-        return {"version": self.version, **self._manifest.model_dump(exclude={"files", "format"})}
+        facts = self._manifest.model_dump(mode="json", exclude={"files", "format", "metadata_fields", "has_bm25"})
+        fields = list(self._filters.fields)
+        return {"version": self.version, **facts, "modes": list(self.modes), "filter_fields": fields}
 
-    def search(self, queries: Sequence[str], k: int) -> list[list[ScoredPassage]]:
-        """At most ``k`` passages per query, best first, with title and text."""
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        *,
+        mode: Mode = "dense",
+        filter: Filter | None = None,
+        with_text: bool = True,
+    ) -> list[list[ScoredPassage]]:
+        """At most ``k`` passages per query, best first. Raises ``DataError`` for a mode or field it does not have."""
         if not queries:
             return []
-        return self.search_vectors(self._encoder.encode(queries, side="query"), k)
+        self._check_mode(mode)
+        queries_QD = None if mode == "bm25" else self.encoder.encode(queries, side="query")
+        return self.fetch(self.rank(queries, queries_QD, k, mode=mode, filter=filter), with_text=with_text)
 
-    def search_vectors(self, queries_QD: NDArray[np.float32], k: int) -> list[list[ScoredPassage]]:
-        """As ``search``, for queries that are encoded already."""
-        scores_QK, positions_QK = self._index.search(queries_QD, k)
+    def rank(
+        self,
+        queries: Sequence[str],
+        queries_QD: NDArray[np.float32] | None,
+        k: int,
+        *,
+        mode: Mode = "dense",
+        filter: Filter | None = None,
+    ) -> Hits:
+        """As ``search``, for ``queries`` that are encoded already (``None`` for ``bm25``), and without passages."""
+        self._check_mode(mode)
+        if k < 1:
+            raise DataError(f"k={k} asks for no passage; expected at least 1")
+        among = self._filters.subset(filter)
+        if among is not None and among.count == 0:
+            return _pad([_NOTHING] * len(queries))
+        if mode == "bm25":
+            return _pad(self._lexical.rank(queries, k, among=among))
+        if mode == "dense":
+            return self.search_vectors(queries_QD, k, among=among)
+        return self._rank_both(queries, queries_QD, k, among)
+
+    def search_vectors(self, queries_QD: NDArray[np.float32], k: int, *, among: Subset | None = None) -> Hits:
+        """The best passages by dot product, of all or of some."""
+        if queries_QD.shape[-1] != self._index.dimension:
+            raise IndexMismatchError(
+                f"the queries have {queries_QD.shape[-1]} dimensions and version {self.version} has "
+                f"{self._index.dimension}; encode them with its own encoder"
+            )
+        return Hits(*self._index.search(queries_QD, k, among=among))
+
+    def fetch(self, hits: Hits, *, with_text: bool = True) -> list[list[ScoredPassage]]:
+        """The passages of ``hits``; without text, ``text`` is empty."""
         return [
-            [self._result(position, score) for score, position in zip(scores, positions, strict=True) if position >= 0]
-            for scores, positions in zip(scores_QK.tolist(), positions_QK.tolist(), strict=True)
+            self._passages.results(positions_K[found], scores_K[found], with_text=with_text)
+            for scores_K, positions_K, found in zip(
+                hits.scores_QK, hits.positions_QK, hits.positions_QK >= 0, strict=True
+            )
         ]
 
-    def _result(self, position: int, score: float) -> ScoredPassage:
-        row = (column[position].as_py() for column in (self._ids, self._titles, self._texts))
-        passage_id, title, text = row
-        return ScoredPassage(passage_id, score, title, text)
+    def _rank_both(self, queries: Sequence[str], queries_QD: NDArray[np.float32], k: int, among: Subset | None) -> Hits:
+        depth = max(k, self._fusion.depth)
+        dense = self.search_vectors(queries_QD, depth, among=among)
+        lexical = self._lexical.rank(queries, depth, among=among)
+        return _pad(
+            [
+                fuse(
+                    (scores_K[positions_K >= 0], positions_K[positions_K >= 0]),
+                    ranked,
+                    config=self._fusion,
+                    tie_order_P=self._lexical.tie_order_P,
+                    k=k,
+                )
+                for scores_K, positions_K, ranked in zip(dense.scores_QK, dense.positions_QK, lexical, strict=True)
+            ]
+        )
+
+    def _check_mode(self, mode: Mode) -> None:
+        if mode not in self.modes:
+            raise DataError(
+                f"version {self.version} cannot be searched by {mode!r}, only by {', '.join(self.modes)}; "
+                f"build it with `index.bm25: true`"
+            )
 
 
-def load_retriever(directory: Path, *, device: torch.device | str | None = None) -> Retriever:
+def load_retriever(
+    directory: Path,
+    *,
+    device: torch.device | str | None = None,
+    fusion: FusionConfig = FusionConfig(),
+    memory_map: bool = True,
+    index_device: Literal["cpu", "cuda"] = "cpu",
+) -> Retriever:
     """The retriever version in ``directory``, loaded only after every file was found as its manifest says.
 
-    Searches use as many threads as torch does in this process. Raises ``IndexMismatchError``.
+    ``device`` is the encoder's, ``index_device`` where vectors are compared. Raises ``IndexMismatchError``.
     """
     manifest = read_manifest(directory)
     check_files(directory, manifest)
+    check_contents(directory, encoder=ENCODER)
     # FAISS brings its own OpenMP, which would take all cores beside torch's threads.
     faiss.omp_set_num_threads(torch.get_num_threads())
-    encoder = DenseEncoder.load(directory / ENCODER, device=device)
-    passages = schema.read_dataset(directory / PASSAGES, schema.PASSAGES)
-    return Retriever(encoder, VectorIndex.load(directory / INDEX), passages, manifest)
+    return Retriever(
+        _load_encoder(directory / ENCODER, manifest, device),
+        VectorIndex.load(directory / INDEX, memory_map=memory_map, device=index_device),
+        PassageFile.load(directory / PASSAGES),
+        manifest,
+        lexical=_load_lexical(directory / BM25, memory_map) if manifest.has_bm25 else None,
+        fusion=fusion,
+    )
 
 
-def _check_fit(encoder: Encode, index: VectorIndex, passages: pa.Table, manifest: Manifest) -> None:
+_NOTHING: RankedList = (np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))
+
+
+def _pad(ranked: Sequence[RankedList]) -> Hits:
+    """Lists of different lengths as rows, filled up with positions of -1."""
+    width = max((len(positions) for _, positions in ranked), default=0)
+    scores_QK = np.full((len(ranked), width), -np.inf, dtype=np.float32)
+    positions_QK = np.full((len(ranked), width), -1, dtype=np.int64)
+    for row, (scores, positions) in enumerate(ranked):
+        scores_QK[row, : len(scores)] = scores
+        positions_QK[row, : len(positions)] = positions
+    return Hits(scores_QK, positions_QK)
+
+
+def _load_encoder(directory: Path, manifest: Manifest, device: torch.device | str | None) -> DenseEncoder:
+    encoder = DenseEncoder.load(directory, device=device)
+    if (found := asdict(encoder.contract)) != (told := manifest.contract.model_dump()):
+        different = [f"{name} {found[name]!r}, expected {told[name]!r}" for name in told if found[name] != told[name]]
+        raise IndexMismatchError(
+            f"the encoder in {str(directory)!r} has another contract than its manifest says: {'; '.join(different)}; "
+            f"run `winnow index` again"
+        )
+    return encoder
+
+
+def _load_lexical(directory: Path, memory_map: bool) -> LexicalIndex:
+    from winnow.retrieval.bm25 import LexicalIndex  # loads numba
+
+    return LexicalIndex.load(directory, memory_map=memory_map)
+
+
+def _check_fit(
+    encoder: Encode, index: VectorIndex, passages: PassageFile, manifest: Manifest, lexical: LexicalIndex | None
+) -> None:
     expected = {
         "encoder fingerprint": (encoder.fingerprint, manifest.encoder_fingerprint),
         "dimension of the encoder": (encoder.dimension, manifest.dimension),
         "dimension of the index": (index.dimension, manifest.dimension),
+        "kind of index": (index.factory, manifest.factory),
         "vectors in the index": (index.count, manifest.num_passages),
-        "passages": (passages.num_rows, manifest.num_passages),
+        "passages": (len(passages), manifest.num_passages),
+        "passages in BM25": (lexical.count if lexical else manifest.num_passages, manifest.num_passages),
     }
     wrong = [f"{name}: {found!r}, expected {told!r}" for name, (found, told) in expected.items() if found != told]
     if wrong:

@@ -1,4 +1,4 @@
-"""Encode the corpus with the trained encoder and build its index: together they are one retriever version."""
+"""Encode the corpus with the trained encoder and build its indexes: together they are one retriever version."""
 
 import time
 from collections.abc import Mapping
@@ -9,13 +9,14 @@ from typing import Any
 from winnow.cluster.encoding import embed_corpus
 from winnow.corpora.store import corpus_hash, passages_path
 from winnow.modeling.encoder import build_encoder
-from winnow.retrieval.version import PASSAGES, Manifest, write_version
+from winnow.retrieval.manifest import MANIFEST, Manifest
+from winnow.retrieval.version import write_version
 from winnow.steps import train
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -24,8 +25,8 @@ def plan(config: RunConfig) -> StepPlan:
         "encoder": find(train.plan(config)).content_hash,
         "corpus": corpus_hash(ingested(config).directory),
     }
-    settings = {"index": config.index.science(), "precision": config.encoder.precision}
-    return StepPlan("index", STEP_VERSION, config.output, settings, inputs)
+    settings = {"index": config.index.science(), "precision": config.encoder.precision, "seed": config.seed}
+    return StepPlan("index", STEP_VERSION, config.output, settings, inputs, records=(MANIFEST,))
 
 
 def index(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
@@ -45,9 +46,11 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
         embeddings=embeddings,
         config=config.index,
         card=Path(trained.model) / "README.md",
+        seed=config.seed,
+        run_id=context.fingerprint,
     )
     context.journal.dataset(
-        PASSAGES,
+        "corpus",
         path=passages.resolve(),
         digest=corpus_hash(texts),
         context="index",
@@ -58,13 +61,14 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 
 def _report(config: RunConfig, context: StepContext, manifest: Manifest) -> Mapping[str, Any]:
     seconds = time.time() - context.started
+    searched_by = f"{manifest.factory} and BM25" if manifest.has_bm25 else manifest.factory
     megabytes = sum(record.size for record in manifest.files.values()) / 1e6
     context.journal.params({f"index.{name}": value for name, value in config.index.science().items()})
     context.journal.params({"index.version": manifest.version})
     context.journal.metrics({"index.num_passages": manifest.num_passages, "index.seconds": seconds})
     print(
         f"index: retriever version {manifest.version}: {manifest.num_passages:,} passages x {manifest.dimension} "
-        f"dimensions ({manifest.factory}), {megabytes:,.0f} MB with its encoder, {seconds:.1f} s",
+        f"dimensions ({searched_by}), {megabytes:,.0f} MB with its encoder, {seconds:.1f} s",
         flush=True,
     )
     return {

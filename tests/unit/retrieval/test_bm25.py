@@ -1,12 +1,17 @@
-"""BM25: the formula on a corpus small enough to do by hand, ties, words nobody wrote."""
+"""BM25: the formula on a corpus small enough to do by hand, ties, words nobody wrote, and the index on disk."""
 
+import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from winnow.errors import DataError
 from winnow.records import Passage
-from winnow.retrieval.bm25 import BM25
+from winnow.retrieval import bm25
+from winnow.retrieval.bm25 import BM25, LexicalIndex
+from winnow.retrieval.subset import Subset
 
 PASSAGES = [
     Passage("p3", "otter otter river"),
@@ -58,3 +63,65 @@ def test_results_carry_title_and_text():
 def test_a_corpus_without_words_is_refused(passages):
     with pytest.raises(DataError, match="hold no word to search"):
         BM25.build(passages)
+
+
+def as_lists(ranked):
+    return [(scores.tolist(), positions.tolist()) for scores, positions in ranked]
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_the_index_on_disk_ranks_as_the_one_in_memory(tmp_path, memory_map):
+    queries = ["otter", "stone bridge", "otter otter", "zebra", "", "the"]
+    built = LexicalIndex.build(PASSAGES)
+    built.save(tmp_path)
+
+    loaded = LexicalIndex.load(tmp_path, memory_map=memory_map)
+
+    assert as_lists(loaded.rank(queries, 3)) == as_lists(built.rank(queries, 3))
+    assert [positions.tolist() for _, positions in loaded.rank(queries, 3)] == [
+        [0, 3, 1],
+        [2, 3, 1],
+        [0, 3, 1],
+        [],
+        [],
+        [],
+    ]
+    assert loaded.scores("stone", [0, 2]).tolist() == built.scores("stone", [0, 2]).tolist()
+    assert loaded.count == 4
+
+
+def test_only_members_are_found_and_k_counts_them_alone(tmp_path):
+    index = LexicalIndex.build(PASSAGES)
+    among = Subset(np.array([False, True, True, True]))
+
+    found = index.rank(["otter", "river"], 2, among=among)
+
+    assert [positions.tolist() for _, positions in found] == [[3, 1], []]
+    assert as_lists(index.rank(["otter"], 2, among=Subset(np.zeros(4, dtype=bool)))) == [([], [])]
+
+
+def test_a_corpus_read_in_blocks_ranks_as_one_read_at_once(monkeypatch):
+    whole = LexicalIndex.build(PASSAGES).rank(["otter bridge"], 4)
+
+    monkeypatch.setattr(bm25, "_BLOCK", 3)
+
+    assert as_lists(LexicalIndex.build(iter(PASSAGES)).rank(["otter bridge"], 4)) == as_lists(whole)
+
+
+def test_files_depend_on_the_passages_alone(tmp_path):
+    LexicalIndex.build(PASSAGES).save(tmp_path)
+
+    # In the order they are met: a set's order changes from process to process.
+    assert json.loads((tmp_path / "vocab.index.json").read_text()) == {"otter": 0, "river": 1, "stone": 2, "bridg": 3}
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".npy", ".npy", ".npy", ".npy"]
+
+
+def test_threads_rank_as_one_after_the_other(tmp_path):
+    LexicalIndex.build(PASSAGES).save(tmp_path)
+    index = LexicalIndex.load(tmp_path)
+    queries = ["otter", "stone", "bridge river", "otters"] * 10
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda query: as_lists(index.rank([query], 3))[0], queries))
+
+    assert found == as_lists(index.rank(queries, 3))

@@ -1,29 +1,43 @@
-"""A retriever version: what is written is what is loaded, and nothing else is."""
+"""A retriever version on disk: what is written is what is loaded, and nothing else is."""
 
 import json
 import shutil
+from datetime import UTC, datetime
+from random import Random
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from fakes import HashEncoder
 from tiny_models import tiny_encoder
 
 from winnow import schema
-from winnow.errors import IndexMismatchError
+from winnow.errors import DataError, IndexMismatchError
+from winnow.modeling.contract import Contract
 from winnow.records import Passage
-from winnow.retrieval import vector_index
+from winnow.retrieval import retriever as retriever_module
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.embeddings import to_table, writing_embeddings
-from winnow.retrieval.retriever import Retriever, load_retriever
-from winnow.retrieval.vector_index import VectorIndex
-from winnow.retrieval.version import read_manifest, write_version
+from winnow.retrieval.filtering import parse_filter
+from winnow.retrieval.manifest import read_manifest, write_manifest
+from winnow.retrieval.retriever import load_retriever
+from winnow.retrieval.version import check_files, write_version
 
 PASSAGES = [
-    Passage("p2", "otters sleep holding hands", title="Otter"),
+    Passage("p2", "otters sleep holding hands", title="Otter", document_id="d1", metadata={"source": "wiki"}),
     Passage("p1", "a bridge made of stone"),
-    Passage("p3", "rain falls on the river all night long"),
+    Passage("p3", "rain falls on the river all night long", document_id="d1", metadata={"source": "docs"}),
 ]
+BUILT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+class StoredHashEncoder(HashEncoder):
+    """Leaves a file where a real encoder leaves many."""
+
+    contract = Contract("mean", True, "", "", 32, 32)
+
+    def save(self, directory):
+        directory.mkdir()
+        (directory / "model.safetensors").write_text(self.fingerprint)
+        return directory
 
 
 def write_inputs(directory, encoder, passages=PASSAGES):
@@ -31,118 +45,239 @@ def write_inputs(directory, encoder, passages=PASSAGES):
     texts = [f"{passage.title} {passage.text}".strip() for passage in passages]
     with writing_embeddings(directory / "embeddings.parquet", fingerprint="f") as append:
         append(to_table([passage.passage_id for passage in passages], encoder.encode(texts, side="passage")))
-    return corpus, directory / "embeddings.parquet"
+    return {"encoder": encoder, "passages": corpus, "embeddings": directory / "embeddings.parquet"}
+
+
+def publish(directory, encoder, *, passages=PASSAGES, config=IndexConfig(), **provenance):
+    (directory / "v").mkdir(parents=True)
+    write_version(directory / "v", **write_inputs(directory, encoder, passages), config=config, **provenance)
+    return directory / "v"
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("version")
-    encoder = tiny_encoder()
-    corpus, embeddings = write_inputs(directory, encoder)
-    (directory / "v").mkdir()
-    write_version(directory / "v", encoder=encoder, passages=corpus, embeddings=embeddings, config=IndexConfig())
-    return directory / "v"
+    return publish(tmp_path_factory.mktemp("real"), tiny_encoder(), built_at=BUILT, run_id="run-7")
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """A version whose encoder cannot be loaded, for what is refused before that."""
+    return publish(tmp_path_factory.mktemp("light"), StoredHashEncoder(), built_at=BUILT)
 
 
 @pytest.fixture
-def copy(published, tmp_path):
-    return shutil.copytree(published, tmp_path / "copy")
+def copy(light, tmp_path):
+    return shutil.copytree(light, tmp_path / "copy")
 
 
 @pytest.fixture
 def no_reader(monkeypatch):
-    """Reading the index fails the test: a damaged file must be refused before that."""
+    """Opening any part fails the test: a damaged version must be refused before that."""
 
-    def read(path):
-        pytest.fail(f"{path} was read before it was checked")
+    def load(*arguments, **settings):
+        pytest.fail(f"{arguments} was read before it was checked")
 
-    monkeypatch.setattr(vector_index.faiss, "read_index", read)
-
-
-def test_a_passage_is_found_by_its_own_text(published):
-    retriever = load_retriever(published, device="cpu")
-
-    found = retriever.search([f"{p.title} {p.text}".strip() for p in PASSAGES], k=2)
-
-    assert [hits[0].passage_id for hits in found] == ["p2", "p1", "p3"]
-    assert [len(hits) for hits in found] == [2, 2, 2]
-    assert (found[0][0].title, found[0][0].text) == ("Otter", "otters sleep holding hands")
-    assert found[0][0].score == pytest.approx(1.0, abs=1e-3)
+    for reader in ("VectorIndex", "PassageFile", "DenseEncoder"):
+        monkeypatch.setattr(getattr(retriever_module, reader), "load", load)
+    monkeypatch.setattr(retriever_module, "_load_lexical", load)
 
 
-def test_no_queries_and_more_results_than_passages_are_fine(published):
-    retriever = load_retriever(published, device="cpu")
+def change_manifest(directory, **fields):
+    """A manifest that is whole, and says something else."""
+    manifest = read_manifest(directory).model_dump(mode="json") | fields
+    write_manifest(directory, type(read_manifest(directory)).model_validate(manifest))
 
-    assert retriever.search([], k=3) == []
-    assert len(retriever.search(["otter"], k=100)[0]) == 3
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_a_passage_is_found_by_its_own_text(published, memory_map):
+    retriever = load_retriever(published, device="cpu", memory_map=memory_map)
+    texts = [f"{p.title} {p.text}".strip() for p in PASSAGES]
+
+    found = {mode: retriever.search(texts, k=2, mode=mode) for mode in retriever.modes}
+
+    assert retriever.modes == ("dense", "bm25", "hybrid")
+    for mode in retriever.modes:
+        assert [hits[0].passage_id for hits in found[mode]] == ["p2", "p1", "p3"]
+    assert [len(hits) for hits in found["dense"]] == [2, 2, 2]
+    first = found["dense"][0][0]
+    assert (first.title, first.text, first.document_id, first.metadata) == (
+        "Otter",
+        "otters sleep holding hands",
+        "d1",
+        {"source": "wiki"},
+    )
+    assert first.score == pytest.approx(1.0, abs=1e-3)
 
 
-def test_info_is_plain_json_and_names_the_version(published):
+def test_info_is_plain_json_and_says_what_the_version_is(published):
     info = load_retriever(published, device="cpu").info()
 
     assert json.loads(json.dumps(info)) == info
     assert info["version"] == read_manifest(published).version
-    assert (info["num_passages"], info["dimension"], info["metric"]) == (3, 32, "inner_product")
+    assert (info["num_passages"], info["dimension"], info["metric"], info["factory"]) == (
+        3,
+        32,
+        "inner_product",
+        "Flat",
+    )
+    assert info["modes"] == ["dense", "bm25", "hybrid"]
+    assert info["filter_fields"] == ["document_id", "passage_id", "source", "title"]
+    assert (info["contract"]["pooling"], info["contract"]["query_max_tokens"]) == ("mean", 32)
+    assert (info["provenance"]["built_at"], info["provenance"]["run_id"]) == ("2026-01-02T03:04:00Z", "run-7")
 
 
-def test_equal_inputs_give_equal_versions(published, tmp_path):
-    encoder = tiny_encoder()
-    corpus, embeddings = write_inputs(tmp_path, encoder)
-    (tmp_path / "v").mkdir()
+def test_equal_inputs_give_equal_versions_whenever_they_are_built(light, tmp_path):
+    again = publish(tmp_path, StoredHashEncoder(), run_id="another")
 
-    again = write_version(tmp_path / "v", encoder=encoder, passages=corpus, embeddings=embeddings, config=IndexConfig())
-
-    assert again == read_manifest(published)
+    first, second = read_manifest(light), read_manifest(again)
+    assert second.version == first.version
+    assert second.files == first.files
+    assert second.provenance.built_at > first.provenance.built_at
 
 
 @pytest.mark.parametrize(
-    "name", ["index.faiss", "passages.parquet", "encoder/model.safetensors", "encoder/config.json"]
+    "change",
+    [
+        {"passages": [*PASSAGES[:2], Passage("p3", "rain falls", document_id="d1", metadata={"source": "docs"})]},
+        {"passages": [*PASSAGES[:2], Passage("p3", PASSAGES[2].text, document_id="d1", metadata={"source": "wiki"})]},
+        {"config": IndexConfig(factory="HNSW4")},
+        {"config": IndexConfig(bm25=False)},
+        {"encoder": StoredHashEncoder(fingerprint="another")},
+    ],
 )
-def test_a_flipped_bit_is_refused_before_the_index_is_read(copy, no_reader, name):
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(content)
+def test_any_other_content_is_another_version(light, tmp_path, change):
+    other = publish(tmp_path, **{"encoder": StoredHashEncoder(), **change})
 
-    with pytest.raises(IndexMismatchError, match=f"{name} has SHA-256 .*, the manifest says"):
+    assert read_manifest(other).version != read_manifest(light).version
+
+
+def test_what_an_interrupted_build_left_is_no_part_of_the_version(tmp_path, light):
+    for name in ("index/shard-00007.faiss", "bm25/old.npy", "encoder/old.json"):
+        path = tmp_path / "v" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("left over")
+    inputs = write_inputs(tmp_path, StoredHashEncoder())
+
+    write_version(tmp_path / "v", **inputs, config=IndexConfig())
+
+    assert read_manifest(tmp_path / "v").files == read_manifest(light).files
+    check_files(tmp_path / "v", read_manifest(tmp_path / "v"))
+
+
+def test_without_bm25_the_modes_that_need_it_are_refused(tmp_path):
+    retriever = load_retriever(publish(tmp_path, tiny_encoder(), config=IndexConfig(bm25=False)), device="cpu")
+
+    assert not (tmp_path / "v" / "bm25").exists()
+    assert retriever.modes == ("dense",)
+    with pytest.raises(DataError, match=r"cannot be searched by 'hybrid', only by dense; .*`index.bm25: true`"):
+        retriever.search(["otter"], k=1, mode="hybrid")
+
+
+def test_a_flipped_bit_in_any_file_is_refused_before_one_is_read(copy, no_reader):
+    places = Random(0)
+    names = sorted(read_manifest(copy).files)
+
+    assert {name.split("/")[0] for name in names} == {"encoder", "index", "bm25", "passages.arrow"}
+    for name in names:
+        whole = (copy / name).read_bytes()
+        content = bytearray(whole)
+        content[places.randrange(len(content))] ^= 1 << places.randrange(8)
+        (copy / name).write_bytes(content)
+        with pytest.raises(IndexMismatchError, match=f"{name} has SHA-256 .*, the manifest says"):
+            load_retriever(copy)
+        (copy / name).write_bytes(whole)
+
+
+def test_a_truncated_file_is_refused_by_its_size(copy, no_reader):
+    for name in sorted(read_manifest(copy).files):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(whole[:-1])
+        with pytest.raises(IndexMismatchError, match=f"{name} has {len(whole) - 1:,} bytes, the manifest says"):
+            load_retriever(copy)
+        (copy / name).write_bytes(whole)
+
+
+def test_a_flipped_bit_in_the_manifest_is_refused_wherever_it_is(copy, no_reader):
+    whole = (copy / "manifest.json").read_bytes()
+    places = Random(1)
+
+    for _ in range(300):
+        content = bytearray(whole)
+        content[places.randrange(len(content) - 1)] ^= 1 << places.randrange(8)
+        (copy / "manifest.json").write_bytes(content)
+        with pytest.raises(IndexMismatchError):
+            load_retriever(copy)
+
+
+@pytest.mark.parametrize("name", ["passages.arrow", "index/index.json", "encoder/model.safetensors"])
+def test_a_missing_file_is_named(copy, no_reader, name):
+    (copy / name).unlink()
+
+    with pytest.raises(IndexMismatchError, match=f"{name} is missing"):
         load_retriever(copy)
 
 
-def test_a_truncated_index_is_refused_by_its_size(copy, no_reader):
-    content = (copy / "index.faiss").read_bytes()
-    (copy / "index.faiss").write_bytes(content[:-5])
+@pytest.mark.parametrize(
+    "name", ["encoder/adapter_config.json", "encoder/.hidden", "index/shard-00001.faiss", "bm25/corpus.jsonl"]
+)
+def test_a_file_added_beside_the_others_is_refused(copy, no_reader, name):
+    (copy / name).write_text("{}")
 
-    with pytest.raises(IndexMismatchError, match=r"index.faiss has 424 bytes, the manifest says 429"):
+    with pytest.raises(IndexMismatchError, match=f"{name} is not in the manifest"):
         load_retriever(copy)
 
 
-def test_a_missing_file_is_named(copy, no_reader):
-    (copy / "passages.parquet").unlink()
+def test_a_link_to_a_folder_is_refused(copy, no_reader, tmp_path):
+    (copy / "encoder" / "1_Pooling").symlink_to(tmp_path)
 
-    with pytest.raises(IndexMismatchError, match=r"passages.parquet is missing"):
+    with pytest.raises(IndexMismatchError, match=r"1_Pooling is not in the manifest"):
         load_retriever(copy)
 
 
-def test_a_file_added_beside_the_weights_is_refused(copy, no_reader):
-    (copy / "encoder" / "adapter_config.json").write_text("{}")
+def test_files_that_changed_places_are_refused(copy, no_reader):
+    first, second = copy / "index" / "index.json", copy / "bm25" / "params.index.json"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
 
-    with pytest.raises(IndexMismatchError, match=r"adapter_config.json is not in the manifest"):
+    with pytest.raises(IndexMismatchError, match="the manifest says"):
         load_retriever(copy)
 
 
-def test_a_manifest_that_leaves_a_part_out_is_refused(copy, no_reader):
-    manifest = json.loads((copy / "manifest.json").read_text())
-    del manifest["files"]["index.faiss"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+@pytest.mark.parametrize("part", ["encoder", "index", "bm25", "passages.arrow"])
+def test_a_manifest_that_leaves_a_part_out_is_refused(copy, no_reader, part):
+    files = read_manifest(copy).model_dump(mode="json")["files"]
+    change_manifest(copy, files={name: record for name, record in files.items() if name.split("/")[0] != part})
 
-    with pytest.raises(IndexMismatchError, match=r"the manifest does not list index.faiss"):
+    with pytest.raises(IndexMismatchError, match=f"the manifest does not list {part}"):
         load_retriever(copy)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', "\udcff"])
+@pytest.mark.parametrize("name", ["../secrets.txt", "/etc/passwd", "encoder/../../x"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(copy, no_reader, name):
+    fields = json.loads((copy / "manifest.json").read_text())
+    fields["files"][name] = {"size": 1, "sha256": "0"}
+    (copy / "manifest.json").write_text(json.dumps(fields))
+
+    with pytest.raises(IndexMismatchError, match="lies outside the version's directory"):
+        load_retriever(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"format": 2}', '{"format": "2"}', "\udcff", "[" * 100_000])
 def test_a_manifest_that_cannot_be_read_is_refused(copy, no_reader, content):
     (copy / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
 
     with pytest.raises(IndexMismatchError, match="is no manifest of this release"):
+        load_retriever(copy)
+
+
+@pytest.mark.parametrize(("number", "release"), [(1, "an older"), (3, "a newer")])
+def test_a_manifest_of_another_release_says_so(copy, no_reader, number, release):
+    (copy / "manifest.json").write_text(json.dumps({"format": number, "encoder_fingerprint": "f", "files": {}}))
+
+    with pytest.raises(
+        IndexMismatchError, match=f"written by {release} release .format {number}.*`winnow index` again"
+    ):
         load_retriever(copy)
 
 
@@ -151,40 +286,58 @@ def test_a_directory_without_a_manifest_is_refused(tmp_path, no_reader):
         load_retriever(tmp_path / "nowhere")
 
 
-def test_embeddings_of_other_passages_are_refused(tmp_path):
-    encoder = tiny_encoder()
-    _, embeddings = write_inputs(tmp_path, encoder)
-    other = schema.write_dataset(tmp_path / "other.parquet", schema.to_table(PASSAGES[::-1], schema.PASSAGES))
+def test_the_encoder_of_another_version_is_refused(published, light, copy, no_reader):
+    shutil.rmtree(copy / "encoder")
+    shutil.copytree(published / "encoder", copy / "encoder")
 
-    with pytest.raises(IndexMismatchError, match=r"embeddings.parquet is not of the passages in"):
-        write_version(tmp_path, encoder=encoder, passages=other, embeddings=embeddings, config=IndexConfig())
+    with pytest.raises(IndexMismatchError, match="is damaged"):
+        load_retriever(copy)
+
+
+def test_a_manifest_of_another_encoder_is_refused_though_every_file_is_whole(published, tmp_path):
+    copy = shutil.copytree(published, tmp_path / "copy")
+    change_manifest(copy, encoder_fingerprint="another")
+
+    with pytest.raises(IndexMismatchError, match=r"encoder fingerprint: '.*', expected 'another'"):
+        load_retriever(copy, device="cpu")
+
+
+def test_a_manifest_with_another_contract_is_refused(published, tmp_path):
+    copy = shutil.copytree(published, tmp_path / "copy")
+    contract = read_manifest(copy).contract.model_dump()
+    change_manifest(copy, contract={**contract, "query_prefix": "query: "})
+
+    with pytest.raises(IndexMismatchError, match=r"another contract .*: query_prefix '', expected 'query: '"):
+        load_retriever(copy, device="cpu")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("passages", "message"),
     [
-        ({"encoder_fingerprint": "another"}, "encoder fingerprint: 'hash', expected 'another'"),
-        ({"dimension": 63}, "dimension of the encoder: 64, expected 63; dimension of the index: 64, expected 63"),
-        ({"num_passages": 4}, "vectors in the index: 3, expected 4; passages: 3, expected 4"),
+        (PASSAGES[::-1], "row 0 is 'p2' there and 'p3' here"),
+        (PASSAGES[:2], "row 2 is 'p3' there and None here"),
+        ([*PASSAGES, Passage("p9", "one more")], "row 3 is None there and 'p9' here"),
     ],
 )
-def test_parts_of_different_versions_are_refused(published, change, message):
-    encoder = HashEncoder()
-    index = VectorIndex.build(encoder.encode([passage.text for passage in PASSAGES], side="passage"), IndexConfig())
-    table = schema.to_table(PASSAGES, schema.PASSAGES)
-    told = {"encoder_fingerprint": "hash", "dimension": 64, "num_passages": 3}
-    manifest = read_manifest(published).model_copy(update=told)
-    Retriever(encoder, index, table, manifest)
+def test_embeddings_of_other_passages_are_refused(tmp_path, passages, message):
+    inputs = write_inputs(tmp_path, StoredHashEncoder())
+    inputs["passages"] = schema.write_dataset(tmp_path / "other.parquet", schema.to_table(passages, schema.PASSAGES))
 
-    with pytest.raises(IndexMismatchError, match=message):
-        Retriever(encoder, index, table, manifest.model_copy(update=change))
+    with pytest.raises(IndexMismatchError, match=f"embeddings.parquet is not of the passages in .*{message}"):
+        write_version(tmp_path, **inputs, config=IndexConfig())
 
 
-def test_a_table_with_fewer_passages_than_vectors_is_refused(published):
-    encoder = HashEncoder()
-    index = VectorIndex.build(np.eye(3, 64, dtype=np.float32), IndexConfig())
-    told = {"encoder_fingerprint": "hash", "dimension": 64, "num_passages": 3}
-    table: pa.Table = schema.to_table(PASSAGES[:2], schema.PASSAGES)
+def test_embeddings_of_another_dimension_are_refused(tmp_path):
+    inputs = write_inputs(tmp_path, StoredHashEncoder())
+    inputs["encoder"] = StoredHashEncoder(dimension=16)
 
-    with pytest.raises(IndexMismatchError, match="passages: 2, expected 3"):
-        Retriever(encoder, index, table, read_manifest(published).model_copy(update=told))
+    with pytest.raises(IndexMismatchError, match="vectors of 64 dimensions and the encoder gives 16"):
+        write_version(tmp_path, **inputs, config=IndexConfig())
+
+
+def test_filters_reach_the_index_on_disk(published):
+    retriever = load_retriever(published, device="cpu")
+
+    for mode in retriever.modes:
+        found = retriever.search(["otters and rain"], k=3, mode=mode, filter=parse_filter({"source": "docs"}))
+        assert [hit.passage_id for hit in found[0]] == ["p3"]
