@@ -1,139 +1,428 @@
-"""The client against a real HTTP server on loopback."""
+"""Both clients against a scripted transport, and once against the real application; over HTTP: tests/ray."""
 
+import asyncio
+import base64
+import inspect
+import json
 import socket
-import subprocess
-import sys
-import threading
+import struct
 import time
-from contextlib import contextmanager
 
+import httpx
 import pytest
-import uvicorn
 from fakes import OverlapSearcher
+from scripted import ScriptedEngine
 
 from winnow.api.app import build_app
-from winnow.client import ServiceError, WinnowClient
+from winnow.api.config import ApiConfig
+from winnow.api.guard import LocalAccess
+from winnow.api.keys import create_key
+from winnow.api.prometheus import PrometheusMetrics
+from winnow.api.protocol import SwapOutcome
+from winnow.client import Answer, AsyncWinnowClient, Citation, ServiceError, Swap, WinnowClient
+from winnow.errors import ConfigError, DataError
 from winnow.records import Passage, ScoredPassage
 
-APP = build_app(OverlapSearcher([Passage("sort", "sort a list", title="list.sort")]))
+URL = "http://127.0.0.1:8000"
+FOUND = {"results": [[{"passage_id": "sort", "score": 0.5, "title": "list.sort"}]], "version": "v1"}
 
 
-@contextmanager
-def running(app):
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+class Service:
+    """Answers with what it was given, in turn, the last one for ever; keeps the requests."""
+
+    def __init__(self, *replies):
+        self.replies = list(replies)
+        self.requests = []
+
+    def __call__(self, request):
+        self.requests.append(request)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(reply, dict):
+            return httpx.Response(200, json=reply)
+        # A copy, because a response can be read by one client only.
+        return httpx.Response(reply.status_code, content=reply.content, headers=reply.headers)
+
+    @property
+    def sent(self):
+        return json.loads(self.requests[-1].content)
 
 
-class Busy:
-    """Answers 503 a number of times before it lets requests through, and counts them."""
-
-    def __init__(self, times, *, headers=()):
-        self.times = times
-        self.num_requests = 0
-        self.headers = list(headers)
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] == "http":
-            self.num_requests += 1
-        if scope["type"] != "http" or self.num_requests > self.times:
-            await APP(scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": 503, "headers": self.headers})
-        await send({"type": "http.response.body", "body": b"no replica yet"})
+def refusal(status, *, headers=None, **error):
+    return httpx.Response(status, json={"error": {"type": "t", "message": "m", **error}}, headers=headers)
 
 
-def unused_address():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+def blocking(service, method, *arguments, **options):
+    settings = {name: options.pop(name) for name in ("api_key", "retries", "timeout_s") if name in options}
+    with WinnowClient(URL, transport=httpx.MockTransport(service), pause_s=0.001, **settings) as client:
+        return getattr(client, method)(*arguments, **options)
 
 
-def test_search_gives_scored_passages_per_query():
-    with running(APP) as url, WinnowClient(url) as client:
-        results = client.search(["sort my list", "nothing here"], k=1)
+def awaiting(service, method, *arguments, **options):
+    settings = {name: options.pop(name) for name in ("api_key", "retries", "timeout_s") if name in options}
 
-    assert results == [
-        [ScoredPassage("sort", 2.0, "list.sort", "sort a list")],
-        [ScoredPassage("sort", 0.0, "list.sort", "sort a list")],
-    ]
+    async def ask():
+        transport = httpx.MockTransport(service)
+        async with AsyncWinnowClient(URL, transport=transport, pause_s=0.001, **settings) as client:
+            return await getattr(client, method)(*arguments, **options)
 
-
-def test_info_and_health():
-    with running(APP) as url, WinnowClient(url) as client:
-        assert client.health()
-        assert client.info()["version"] == "v1"
+    return asyncio.run(ask())
 
 
-def test_a_busy_service_is_asked_again():
-    busy = Busy(2)
-
-    with running(busy) as url, WinnowClient(url, pause_s=0.01) as client:
-        results = client.search(["sort"])
-
-    assert len(results) == 1
-    assert busy.num_requests == 3
+@pytest.fixture(params=[blocking, awaiting])
+def ask(request, monkeypatch):
+    monkeypatch.delenv("WINNOW_API_KEY", raising=False)
+    return request.param
 
 
-def test_the_pause_the_service_asks_for_is_kept():
-    busy = Busy(1, headers=[(b"retry-after", b"1")])
+def test_search_gives_scored_passages_per_query_and_their_version(ask):
+    hit = {
+        "passage_id": "p",
+        "score": 1.5,
+        "title": "t",
+        "text": "x",
+        "document_id": "d",
+        "metadata": {"lang": "en"},
+        "colour": 3,
+    }
+    service = Service({"results": [[hit], []], "version": "v1"})
 
-    with running(busy) as url, WinnowClient(url, pause_s=0.01) as client:
-        started = time.monotonic()
+    found = ask(service, "search", ["one", "two"], k=1)
+
+    assert found == [[ScoredPassage("p", 1.5, "t", "x", "d", {"lang": "en"})], []]
+    assert found.version == "v1"
+    assert service.requests[0].url == f"{URL}/v1/search"
+    assert service.sent == {"queries": ["one", "two"], "k": 1, "with_text": True, "mode": "dense"}
+
+
+def test_search_sends_mode_filter_and_text_wish(ask):
+    service = Service(FOUND)
+
+    ask(service, "search", ["café 東京"], mode="hybrid", filter={"lang": ("en", "de"), "kind": "m"}, with_text=False)
+
+    assert service.sent == {
+        "queries": ["café 東京"],
+        "k": 10,
+        "with_text": False,
+        "mode": "hybrid",
+        "filter": {"lang": ["en", "de"], "kind": "m"},
+    }
+
+
+def test_one_query_gives_one_list(ask):
+    found = ask(Service(FOUND), "search_one", "sort", 3)
+
+    assert found == [ScoredPassage("sort", 0.5, "list.sort", "")]
+    assert found.version == "v1"
+
+
+def test_vectors_come_in_the_order_of_the_texts(ask):
+    encoded = [base64.b64encode(struct.pack("<2f", *row)).decode() for row in ([0.5, -2.0], [1.0, 0.25])]
+    data = [{"index": 1, "embedding": encoded[1]}, {"index": 0, "embedding": encoded[0]}]
+    service = Service({"data": data, "model": "v1"})
+
+    vectors = ask(service, "embed", ["a", "b"], side="passage")
+
+    assert vectors == [[0.5, -2.0], [1.0, 0.25]]
+    assert service.sent["input"] == ["a", "b"]
+    assert service.sent["input_type"] == "passage"
+
+
+def test_an_answer_is_typed(ask):
+    reply = {
+        "answer": "Use sort [1].",
+        "is_supported": True,
+        "reason": None,
+        "citations": [{"number": 1, "passage_id": "sort"}],
+        "passages": [{"passage_id": "sort", "score": 0.5, "title": "list.sort", "text": "x"}],
+        "left_out": 1,
+        "version": "v1",
+        "model": "m",
+        "usage": {"prompt_tokens": 7},
+    }
+    service = Service(reply)
+
+    answer = ask(service, "answer", "how?", 2)
+
+    assert answer == Answer(
+        "Use sort [1].",
+        True,
+        None,
+        (Citation(1, "sort"),),
+        (ScoredPassage("sort", 0.5, "list.sort", "x"),),
+        1,
+        "v1",
+        "m",
+        {"prompt_tokens": 7},
+    )
+    assert service.sent == {"query": "how?", "k": 2, "mode": "dense"}
+
+
+def test_health_readiness_and_versions(ask):
+    assert ask(Service({"status": "ok"}), "health")
+    assert ask(Service({"is_ready": True}), "ready")
+    assert ask(Service({"version": "v1"}), "info") == {"version": "v1"}
+    assert ask(Service({"wanted": "v1"}), "versions") == {"wanted": "v1"}
+
+
+@pytest.mark.parametrize("failure", [refusal(503), httpx.ConnectError("refused"), httpx.ReadError("lost")])
+def test_a_service_that_is_down_is_neither_healthy_nor_ready_and_is_asked_once(ask, failure):
+    service = Service(failure)
+
+    assert not ask(service, "health")
+    assert not ask(service, "ready")
+    assert len(service.requests) == 2
+
+
+def test_a_swap_names_both_versions(ask):
+    service = Service({"version": "v2", "previous": "v1", "seconds": 1.5, "replicas": 3})
+
+    assert ask(service, "swap", "winnow@champion") == Swap("v2", "v1", 1.5, 3)
+    assert service.sent == {"retriever": "winnow@champion"}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        refusal(503, headers={"Retry-After": "0"}),
+        refusal(429),
+        refusal(408),
+        httpx.ConnectError("refused"),
+        httpx.ReadError("lost"),
+        httpx.RemoteProtocolError("lost"),
+    ],
+)
+def test_what_may_pass_is_tried_again(ask, failure):
+    service = Service(failure, failure, FOUND)
+
+    assert len(ask(service, "search", ["sort"])) == 1
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 424, 500, 502, 307])
+def test_what_would_come_back_the_same_is_raised_at_once_with_its_type(ask, status):
+    service = Service(refusal(status, type="kind", message="queries.0 is empty", request_id="r-7"))
+
+    with pytest.raises(
+        ServiceError, match=rf"/v1/search answered {status}: queries.0 is empty \(request r-7\)"
+    ) as told:
+        ask(service, "search", [""])
+
+    assert (told.value.status, told.value.type, told.value.request_id) == (status, "kind", "r-7")
+    assert len(service.requests) == 1
+
+
+def test_a_service_that_stays_busy_is_given_up_with_its_words(ask):
+    service = Service(httpx.Response(503, text="no replica yet", headers={"X-Request-ID": "r-8"}))
+
+    with pytest.raises(ServiceError, match="503: no replica yet") as told:
+        ask(service, "search", ["sort"], retries=2)
+
+    assert len(service.requests) == 3
+    assert (told.value.status, told.value.type, told.value.request_id) == (503, None, "r-8")
+
+
+@pytest.mark.parametrize("failure", [refusal(503), refusal(429), httpx.ReadError("lost"), httpx.ReadTimeout("slow")])
+def test_a_swap_that_was_sent_is_not_sent_again(ask, failure):
+    service = Service(failure)
+
+    with pytest.raises(ServiceError):
+        ask(service, "swap", "v2")
+
+    assert len(service.requests) == 1
+
+
+def test_a_swap_that_found_nobody_is_sent_again(ask):
+    service = Service(httpx.ConnectError("refused"), {"version": "v2", "previous": "v1", "seconds": 1})
+
+    assert ask(service, "swap", "v2").version == "v2"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "most"), [("2", 2, 2.1), ("900", 30, 30.1), ("soon", 0, 0.1), ("²", 0, 0.1)]
+)
+def test_the_pause_the_service_asks_for_is_kept_up_to_half_a_minute(monkeypatch, wanted, least, most):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    busy = refusal(503, headers=[(b"Retry-After", wanted.encode("latin-1"))])
+
+    blocking(Service(busy, FOUND), "search", ["sort"], timeout_s=60)
+
+    assert len(pauses) == 1
+    assert least <= pauses[0] <= most
+
+
+def test_pauses_grow_and_are_not_all_alike(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    client = WinnowClient(URL, transport=httpx.MockTransport(Service(refusal(429))), pause_s=1, retries=3, timeout_s=99)
+
+    with pytest.raises(ServiceError):
         client.search(["sort"])
 
-    assert time.monotonic() - started >= 1
+    assert all(half / 2 <= pause <= half for pause, half in zip(pauses, [1, 2, 4], strict=True))
+    assert len({pause / 2**number for number, pause in enumerate(pauses)}) == 3
 
 
-def test_a_service_that_stays_busy_is_given_up_with_its_words():
-    busy = Busy(99)
+def test_a_pause_beyond_the_time_limit_is_not_waited_for(ask):
+    service = Service(refusal(429, headers={"Retry-After": "20"}, message="too often"))
+    started = time.monotonic()
 
-    with (
-        running(busy) as url,
-        WinnowClient(url, pause_s=0.01, retries=2) as client,
-        pytest.raises(ServiceError, match="503: no replica yet") as caught,
-    ):
-        client.search(["sort"])
+    with pytest.raises(ServiceError, match="429: too often"):
+        ask(service, "search", ["sort"], timeout_s=5)
 
-    assert busy.num_requests == 3
-    assert (caught.value.status, caught.value.type) == (503, None)
+    assert time.monotonic() - started < 2
+    assert len(service.requests) == 1
 
 
-def test_a_refused_request_is_not_repeated_and_carries_its_type():
-    counting = Busy(0)
+def test_an_attempt_gets_only_the_time_that_is_left(ask):
+    service = Service(FOUND)
 
-    with (
-        running(counting) as url,
-        WinnowClient(url) as client,
-        pytest.raises(ServiceError, match=r"queries\.0 is empty") as caught,
-    ):
-        client.search([""])
+    ask(service, "search", ["sort"], timeout_s=7)
 
-    assert counting.num_requests == 1
-    assert (caught.value.status, caught.value.type) == (422, "invalid_request")
+    assert 6 < service.requests[0].extensions["timeout"]["read"] <= 7
+
+
+def test_the_key_is_sent_and_never_shown(ask, monkeypatch):
+    monkeypatch.setenv("WINNOW_API_KEY", "wn_environment")
+    service = Service(FOUND)
+
+    ask(service, "search", ["sort"])
+    ask(service, "search", ["sort"], api_key="wn_argument")
+    ask(service, "search", ["sort"], api_key="")
+
+    sent = [request.headers.get("Authorization") for request in service.requests]
+    assert sent == ["Bearer wn_environment", "Bearer wn_argument", None]
+    assert "wn_" not in repr(WinnowClient(URL)) + repr(vars(WinnowClient(URL)))
+
+
+@pytest.mark.parametrize("key", ["wn_secret\n", "wn_sécret", "wn secret"])
+def test_a_key_with_a_line_break_is_refused_without_showing_it(key):
+    with pytest.raises(ConfigError, match="not shown") as told:
+        WinnowClient(URL, api_key=key)
+
+    assert "secret" not in str(told.value)
+
+
+def test_a_password_in_the_address_is_not_shown(ask):
+    client = WinnowClient("http://me:hidden@127.0.0.1:8000", transport=httpx.MockTransport(Service(refusal(500))))
+
+    with pytest.raises(ServiceError) as told:
+        client.info()
+
+    assert "hidden" not in str(told.value) + repr(client)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(200, text="<html>welcome</html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"results": [[{"score": 1}]], "version": "v"}),
+        httpx.Response(200, json={"results": 7, "version": "v"}),
+    ],
+)
+def test_an_answer_of_another_service_is_named_as_such(ask, reply):
+    with pytest.raises(ServiceError, match=r"answered 200, but not as Winnow does.*is the address"):
+        ask(Service(reply), "search", ["sort"])
+
+
+def test_a_text_where_a_list_belongs_is_refused_before_anything_is_sent(ask):
+    service = Service(FOUND)
+
+    with pytest.raises(TypeError, match="expected a list of texts, got the text 'sort'"):
+        ask(service, "search", "sort")
+
+    assert service.requests == []
+
+
+def test_half_a_surrogate_pair_is_named(ask):
+    with pytest.raises(DataError, match="half a surrogate pair"):
+        ask(Service(FOUND), "search", ["bad \ud800 text"])
 
 
 def test_an_address_where_nothing_listens_is_named():
-    address = unused_address()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     with (
-        WinnowClient(address, pause_s=0.01, retries=1) as client,
+        WinnowClient(address, pause_s=0.001, retries=1) as client,
         pytest.raises(ServiceError, match=f"no answer from {address}.*winnow serve"),
     ):
         client.search(["sort"])
 
-    assert not WinnowClient(address).health()
+
+def test_help_shows_a_methods_own_arguments_and_result():
+    assert str(inspect.signature(WinnowClient(URL).embed)).startswith("(texts: ")
+    assert "Call" not in str(inspect.signature(WinnowClient.search))
+    assert inspect.iscoroutinefunction(AsyncWinnowClient.search)
 
 
-def test_the_client_needs_neither_torch_nor_ray():
-    code = "import sys, winnow.client; sys.exit(bool({'torch', 'ray', 'fastapi', 'mlflow'} & set(sys.modules)))"
+class OtherVersions:
+    """Swaps to whatever it is told."""
 
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    async def swap(self, reference):
+        return SwapOutcome(reference, "v1", 0.5, replicas=2)
+
+    async def describe(self):
+        return {"wanted": "v1"}
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The real application as a transport, and a key for it."""
+    passage = Passage("sort", "sort a list", title="list.sort", document_id="list", metadata={"lang": "en"})
+    key = create_key(tmp_path / "keys.json", name="tests", scopes=["admin"])
+    engine = ScriptedEngine({"how to sort": "Call sort [1]."})
+    app = build_app(
+        OverlapSearcher([passage]),
+        ApiConfig(),
+        access=LocalAccess(tmp_path / "keys.json"),
+        versions=OtherVersions(),
+        metrics=PrometheusMetrics(),
+        engine=engine,
+    )
+    return httpx.ASGITransport(app), key
+
+
+def test_the_real_application_is_understood(service):
+    transport, key = service
+
+    async def ask():
+        async with AsyncWinnowClient(URL, api_key=key, transport=transport) as client:
+            found = await client.search(["sort my list", "x"], k=1, mode="dense", filter={"lang": ["en"]})
+            assert found == [
+                [ScoredPassage("sort", score, "list.sort", "sort a list", "list", {"lang": "en"})] for score in (2, 0)
+            ]
+            assert found.version == "v1"
+            assert (await client.search_one("sort", with_text=False))[0].text == ""
+            vectors = await client.embed(["sort a list", "other"], side="passage")
+            assert [len(vector) for vector in vectors] == [8, 8]
+            answer = await client.answer("how to sort")
+            assert (answer.answer, answer.is_supported) == ("Call sort [1].", True)
+            assert answer.citations == (Citation(1, "sort"),)
+            assert answer.passages[0].passage_id == "sort"
+            assert await client.health() is await client.ready() is True
+            assert (await client.info())["version"] == "v1"
+            assert await client.versions() == {"wanted": "v1"}
+            assert await client.swap("v2") == Swap("v2", "v1", 0.5, 2)
+
+    asyncio.run(ask())
+
+
+def test_the_real_applications_errors_are_understood(service):
+    transport, key = service
+
+    async def ask(api_key, queries):
+        async with AsyncWinnowClient(URL, api_key=api_key, transport=transport) as client:
+            with pytest.raises(ServiceError) as told:
+                await client.search(queries)
+            return told.value
+
+    empty, unknown = asyncio.run(ask(key, [""])), asyncio.run(ask("wn_unknown", ["sort"]))
+
+    assert (empty.status, empty.type, unknown.status, unknown.type) == (422, "invalid_request", 401, "unauthorized")
+    assert empty.request_id
+    assert unknown.request_id != empty.request_id
+    assert "wn_unknown" not in str(unknown)

@@ -1,0 +1,10 @@
+"""A client for applications that search a served retriever. Needs httpx; neither torch, ray nor numpy.
+
+>>> with WinnowClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+...     client.search(["how do I find out when a file was last changed?"], k=3)
+"""
+
+from winnow.client.clients import AsyncWinnowClient, WinnowClient
+from winnow.client.results import Answer, Citation, ServiceError, Swap, Versioned
+
+__all__ = ["Answer", "AsyncWinnowClient", "Citation", "ServiceError", "Swap", "Versioned", "WinnowClient"]
