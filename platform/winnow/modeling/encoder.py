@@ -111,16 +111,21 @@ class DenseEncoder:
 
     def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
         """``embeddings_ND`` in the order of ``texts``, float32, dropout off."""
-        token_ids = self.tokenize(texts, side=side)
+        return self.encode_tokens(self.tokenize(texts, side=side), side=side)
+
+    def encode_tokens(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> NDArray[np.float32]:
+        """The same for texts that ``tokenize`` was given already."""
         lengths = [len(row) for row in token_ids]
-        embeddings_ND = np.empty((len(texts), self.dimension), dtype=np.float32)
-        was_training = self.module.training
-        self.module.eval()
+        embeddings_ND = np.empty((len(token_ids), self.dimension), dtype=np.float32)
+        # Asked first, because switching goes through all modules, which a short query would feel.
+        if was_training := self.module.training:
+            self.module.eval()
         with torch.inference_mode(), self._autocast():
             for batch in batches_by_length(lengths, max_tokens=self._batch_tokens, packed=self.packs):
                 vectors_ND = self.embed([token_ids[position] for position in batch], side=side)
                 embeddings_ND[batch] = vectors_ND.cpu().numpy()
-        self.module.train(was_training)
+        if was_training:
+            self.module.train()
         return embeddings_ND
 
     def _autocast(self) -> torch.autocast:

@@ -32,7 +32,7 @@ class PaddedTokens:
             return tokens_NLD[:, 0]
         if pooling == "last":
             last_N = self.mask_NL.sum(dim=1) - 1
-            return tokens_NLD[torch.arange(len(tokens_NLD), device=tokens_NLD.device), last_N]
+            return tokens_NLD[torch.arange(tokens_NLD.shape[0], device=tokens_NLD.device), last_N]
         mask_NL1 = self.mask_NL.unsqueeze(-1).to(tokens_NLD.dtype)
         return (tokens_NLD * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1)
 

@@ -23,3 +23,13 @@ class Encode(Protocol):
 
     def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
         """``embeddings_ND`` in the order of ``texts``, float32."""
+
+
+class TokenEncode(Encode, Protocol):
+    """An encoder that takes tokens too: serving counts them before it decides what is encoded together."""
+
+    def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
+        """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
+
+    def encode_tokens(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> NDArray[np.float32]:
+        """What ``encode`` gives for the texts of ``token_ids``."""
