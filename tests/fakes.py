@@ -13,35 +13,64 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from winnow.api.models import SearchAnswer
+from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, SearchOptions
 from winnow.modeling.protocol import Side
 from winnow.records import Passage, ScoredPassage
+from winnow.retrieval.filtering import Filter
 
 
 class OverlapSearcher:
     """Ranks a few passages by how many words they share with the query. Answers as a served retriever does."""
 
     def __init__(self, passages: Sequence[Passage], *, version: str = "v1") -> None:
-        self._passages = passages
-        self._version = version
+        self.version = version
+        self.asked: list[SearchOptions] = []
+        """The options of every search, in order."""
         self.pause: asyncio.Event | None = None
         """Set to an event to hold every search until the event is set."""
+        self.state = Readiness(is_ready=True, detail="a search has just worked", version=version, age_s=0.5)
+        self._passages = passages
 
-    async def search(self, queries: Sequence[str], k: int) -> SearchAnswer:
+    async def search(self, queries: Sequence[str], options: SearchOptions) -> SearchAnswer:
+        self.asked.append(options)
         if self.pause is not None:
             await self.pause.wait()
-        return SearchAnswer(self._version, [self._rank(query)[:k] for query in queries])
+        return SearchAnswer(self.version, [self._rank(query, options)[: options.k] for query in queries])
+
+    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
+        embeddings_ND = HashEncoder(dimension=8).encode([f"{side} {text}" for text in texts], side=side)
+        return EmbeddingAnswer(self.version, embeddings_ND, sum(len(text.split()) for text in texts))
+
+    def readiness(self) -> Readiness:
+        return self.state
 
     def info(self) -> Mapping[str, Any]:
-        return {"version": self._version, "count": len(self._passages)}
+        return {"version": self.version, "count": len(self._passages)}
 
-    def _rank(self, query: str) -> list[ScoredPassage]:
+    def _rank(self, query: str, options: SearchOptions) -> list[ScoredPassage]:
         words = set(query.lower().split())
-        scored = [(len(words & set(passage.text.lower().split())), passage) for passage in self._passages]
+        scored = [
+            (len(words & set(passage.text.lower().split())), passage)
+            for passage in self._passages
+            if options.filter is None or _matches(passage, options.filter)
+        ]
         ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1].passage_id))
         return [
-            ScoredPassage(passage.passage_id, float(score), passage.title, passage.text) for score, passage in ranked
+            ScoredPassage(
+                passage.passage_id,
+                float(score),
+                passage.title,
+                passage.text if options.with_text else "",
+                document_id=passage.document_id,
+                metadata=passage.metadata,
+            )
+            for score, passage in ranked
         ]
+
+
+def _matches(passage: Passage, wanted: Filter) -> bool:
+    fields = {"passage_id": passage.passage_id, "document_id": passage.document_id, **(passage.metadata or {})}
+    return all(fields.get(field) in values for field, values in wanted.conditions)
 
 
 class ListLogger:

@@ -1,100 +1,235 @@
-"""What goes over the wire, and what the application needs from the search behind it."""
+"""What goes over the wire. Errors are in ``errors.py``; what is behind the application is in ``protocol.py``."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from winnow.records import ScoredPassage
+from winnow.answering.generating import Reason
+from winnow.modeling.protocol import Side
+from winnow.retrieval.retriever import Mode
 
-
-@dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """Results of one request, all from one retriever version: no answer mixes two."""
-
-    version: str
-    results: Sequence[Sequence[ScoredPassage]]
-    """Per query, best first."""
+# `fail_fast`: a million wrong items are one error, not a second of the event loop.
+Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+RawFilter = dict[str, str | list[str]]
+"""Field to the value, or to the values of which one must match. All fields must match."""
 
 
-class Searcher(Protocol):
-    """The search behind the application: a Ray Serve replica, or anything else that can answer."""
+class _Body(BaseModel):
+    """A request. Unknown fields and numbers in quotes are refused."""
 
-    async def search(self, queries: Sequence[str], k: int) -> SearchAnswer:
-        """At most ``k`` passages for each query."""
-
-    def info(self) -> Mapping[str, Any]:
-        """What is being served, as JSON values; ``version`` among them."""
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class SearchRequest(BaseModel):
-    """Body of ``POST /v1/search``. Unknown fields and numbers in quotes are refused."""
+class _Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
-    model_config = ConfigDict(extra="forbid", strict=True)
 
-    queries: Annotated[list[str], Field(min_length=1)]
+class SearchRequest(_Body):
+    """Body of ``POST /v1/search``: exactly one of ``query`` and ``queries``."""
+
+    query: str | None = None
+    """One query."""
+
+    queries: Texts | None = None
+    """Several queries."""
+
     k: int = Field(default=10, ge=1)
+    """Most passages per query."""
+
+    mode: Mode = "dense"
+    """Compare vectors, words (BM25), or unite both lists."""
+
+    filter: RawFilter | None = None
+    """Only passages whose fields match: ``document_id``, ``passage_id``, ``title`` or a key of their metadata."""
+
+    with_text: bool = True
+    """Whether hits carry the passage's text."""
 
 
-class Hit(BaseModel):
-    """A passage that was found."""
+class Hit(_Answer):
+    """A passage that was found. What it does not have is left out."""
 
     passage_id: str
     score: float
     title: str
-    text: str
+    text: str | None = None
+    """Left out with ``with_text: false``."""
+    document_id: str | None = None
+    metadata: dict[str, str] | None = None
 
 
-class SearchResponse(BaseModel):
-    """``results[i]`` belongs to ``queries[i]``, best first."""
+class SearchResponse(_Answer):
+    """``results[i]`` belongs to ``queries[i]``, best first. All are from one retriever version."""
 
     results: list[list[Hit]]
     version: str
 
 
-class Health(BaseModel):
+class EmbeddingsRequest(_Body):
+    """Body of ``POST /v1/embeddings``, as OpenAI's with one field more, ``input_type``."""
+
+    input: str | Texts
+    """One text or several. Token ids are refused: they would be another tokenizer's."""
+
+    model: str
+    """``winnow``, or the version in ``/info``."""
+
+    encoding_format: Literal["float", "base64"] = "float"
+    """``base64`` is the vector's float32 values, little-endian."""
+
+    dimensions: int | None = Field(default=None, ge=1)
+    """The encoder's own, or nothing: vectors are never cut."""
+
+    input_type: Side = "query"
+    """How the encoder is to read the texts; its prefixes may differ."""
+
+    user: str | None = None
+    """OpenAI's name of an end user. Taken, and neither used nor logged."""
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, list) and not all(isinstance(text, str) for text in value):
+            raise ValueError("expected texts; token ids are not taken")
+        return value
+
+
+class Embedding(_Answer):
+    """The vector of ``input[index]``."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsUsage(_Answer):
+    """Tokens after each text was cut at the encoder's limit."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(_Answer):
+    """As OpenAI's. ``model`` is the version whose encoder made the vectors."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
+class AnswerRequest(_Body):
+    """Body of ``POST /v1/answer``."""
+
+    query: str
+    """The question."""
+
+    k: int | None = Field(default=None, ge=1)
+    """Most passages that the generator is shown; by default what the server is configured for."""
+
+    mode: Mode = "dense"
+    """As for a search."""
+
+    filter: RawFilter | None = None
+    """As for a search."""
+
+
+class Citation(_Answer):
+    """A passage that the answer names."""
+
+    number: int
+    passage_id: str
+
+
+class ShownPassage(_Answer):
+    """A passage as the generator saw it, under its ``number``."""
+
+    number: int
+    passage_id: str
+    score: float
+    title: str
+    text: str
+    is_cut: bool
+    """Whether the end of the text was left out, because all passages together did not fit."""
+    document_id: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class AnswerUsage(_Answer):
+    """Tokens of the generator."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class AnswerResponse(_Answer):
+    """An answer with the passages it cites. It is supported only if every citation is of a passage that was shown."""
+
+    answer: str | None
+    """``null`` if the model said that the passages do not answer, or said nothing."""
+    is_supported: bool
+    reason: Reason | None
+    """Why it is not supported."""
+    citations: list[Citation]
+    """In the order of the answer, each once; empty unless it is supported."""
+    passages: list[ShownPassage]
+    left_out: int
+    """Passages that were found and had no room in the prompt."""
+    version: str
+    model: str
+    """The generator."""
+    usage: AnswerUsage
+
+
+class SwapRequest(_Body):
+    """Body of ``POST /v1/admin/version``."""
+
+    retriever: str = Field(min_length=1, max_length=4096)
+    """A directory, ``model@alias`` or ``model/number``."""
+
+
+class SwapResponse(_Answer):
+    """All replicas serve ``version`` now."""
+
+    version: str
+    previous: str
+    seconds: float
+    replicas: int
+
+
+class Health(_Answer):
     """The application answers. It says nothing about the search behind it."""
 
     status: Literal["ok"] = "ok"
 
 
-class Limits(BaseModel):
+class Ready(_Answer):
+    """A search of the background worked ``age_s`` seconds ago."""
+
+    status: Literal["ready"] = "ready"
+    version: str | None
+    age_s: float
+
+
+class Limits(_Answer):
     """What a request may ask for."""
 
     max_queries: int
     max_k: int
     max_query_chars: int
+    max_text_chars: int
     max_body_bytes: int
 
 
-class Info(BaseModel):
+class Info(_Answer):
     """What is being served, and within which limits."""
 
-    version: str
+    version: str | None
+    """Of the retriever; ``null`` while none is loaded."""
+    winnow: str
+    """Of the software."""
+    notice: str | None
+    """What an operator should know, such as that the registry could not be reached."""
     retriever: dict[str, Any]
     limits: Limits
-
-
-ErrorType = Literal[
-    "invalid_json",
-    "not_found",
-    "method_not_allowed",
-    "body_too_large",
-    "invalid_request",
-    "overloaded",
-    "internal",
-]
-
-
-class Problem(BaseModel):
-    """Why a request was not answered."""
-
-    type: ErrorType
-    message: str
-
-
-class ErrorResponse(BaseModel):
-    """Body of every answer that is not 200."""
-
-    error: Problem

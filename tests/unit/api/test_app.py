@@ -1,4 +1,4 @@
-"""The HTTP application over a small in-memory search, called without a network."""
+"""The HTTP application as a whole over a small in-memory search, called without a network."""
 
 import asyncio
 import json
@@ -10,12 +10,12 @@ from fastapi.testclient import TestClient
 
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
+from winnow.api.guard import LocalAccess
+from winnow.api.prometheus import PrometheusMetrics
 from winnow.records import Passage
 
-PASSAGES = [
-    Passage("copy", "copy a file to another place", title="shutil.copy"),
-    Passage("sort", "sort a list in place", title="list.sort"),
-]
+PASSAGES = [Passage("sort", "sort a list in place", title="list.sort")]
+POSTS = {"/v1/search", "/v1/embeddings", "/v1/answer", "/v1/admin/version"}
 
 
 @pytest.fixture
@@ -23,141 +23,128 @@ def searcher():
     return OverlapSearcher(PASSAGES)
 
 
+def build(searcher, config=ApiConfig()):
+    return build_app(searcher, config, access=LocalAccess(None), versions=None, metrics=PrometheusMetrics())
+
+
 @pytest.fixture
 def http(searcher):
-    return TestClient(build_app(searcher), raise_server_exceptions=False)
+    return TestClient(build(searcher), raise_server_exceptions=False)
 
 
-def test_search_answers_each_query_in_order_and_names_the_version(http):
-    reply = http.post("/v1/search", json={"queries": ["sort my list", "copy my file"], "k": 1})
-
-    assert reply.status_code == 200
-    assert reply.json() == {
-        "results": [
-            [{"passage_id": "sort", "score": 2.0, "title": "list.sort", "text": "sort a list in place"}],
-            [{"passage_id": "copy", "score": 2.0, "title": "shutil.copy", "text": "copy a file to another place"}],
-        ],
-        "version": "v1",
-    }
+@pytest.fixture(scope="module")
+def description():
+    return TestClient(build(OverlapSearcher([]))).get("/openapi.json").json()
 
 
-def test_k_beyond_the_corpus_gives_what_there_is(http):
-    reply = http.post("/v1/search", json={"queries": ["sort"], "k": 1000})
-
-    assert [hit["passage_id"] for hit in reply.json()["results"][0]] == ["sort", "copy"]
-
-
-def test_health_and_info_answer(http):
-    assert http.get("/health").json() == {"status": "ok"}
-    assert http.get("/info").json() == {
-        "version": "v1",
-        "retriever": {"version": "v1", "count": 2},
-        "limits": {"max_queries": 64, "max_k": 1000, "max_query_chars": 4000, "max_body_bytes": 1_000_000},
-    }
+def test_the_description_lists_every_path(description):
+    assert description["openapi"].startswith("3.")
+    assert set(description["paths"]) == POSTS | {"/health", "/ready", "/info", "/metrics"}
 
 
-def test_the_openapi_description_lists_the_error_types(http):
-    description = http.get("/openapi.json").json()
+@pytest.mark.parametrize("path", sorted(POSTS))
+def test_the_description_has_body_answer_and_errors_of_each_path(description, path):
+    operation = description["paths"][path]["post"]
 
-    assert set(description["paths"]) == {"/v1/search", "/health", "/info"}
-    assert {"400", "413", "422", "503"} <= set(description["paths"]["/v1/search"]["post"]["responses"])
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ({"k": 3}, "queries is missing"),
-        ({"queries": []}, "queries: List should have at least 1 item"),
-        ({"queries": "sort"}, "queries: Input should be a valid list"),
-        ({"queries": [7]}, "queries.0: Input should be a valid string"),
-        ({"queries": ["sort", " \n"]}, "queries.1 is empty"),
-        ({"queries": [""]}, "queries.0 is empty"),
-        ({"queries": ["x" * 4001]}, "queries.0 has 4001 characters, at most 4000"),
-        ({"queries": ["x"] * 65}, "65 in one request, at most 64"),
-        ({"queries": ["sort"], "k": 0}, "k: Input should be greater than or equal to 1, got 0"),
-        ({"queries": ["sort"], "k": 10**9}, "k: 1000000000 is more than the 1000 passages"),
-        ({"queries": ["sort"], "k": "5"}, "k: Input should be a valid integer"),
-        ({"queries": ["sort"], "k": True}, "k: Input should be a valid integer"),
-        ({"queries": ["sort"], "top_k": 5}, "top_k is not a known field; expected queries and k"),
-        (["sort"], "the body: "),
-    ],
-)
-def test_a_request_that_breaks_a_rule_is_refused_with_the_rule(http, body, expected):
-    reply = http.post("/v1/search", json=body)
-
-    assert reply.status_code == 422
-    assert reply.json()["error"]["type"] == "invalid_request"
-    assert expected in reply.json()["error"]["message"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert body["additionalProperties"] is False
+    assert all("description" in field or "anyOf" in field or "type" in field for field in body["properties"].values())
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("Response")
+    assert {"400", "401", "403", "408", "413", "422", "429", "500", "503"} <= set(operation["responses"])
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"{", b'{"queries": ["\xff\xfe"]}', b'{"queries": ["sort"]} trailing', b"[" * 100_000],
-    ids=["cut", "invalid UTF-8", "trailing", "too deep"],
-)
-def test_a_body_that_is_not_json_is_refused(http, body):
-    reply = http.post("/v1/search", content=body, headers={"content-type": "application/json"})
+def test_every_reference_in_the_description_leads_somewhere(description):
+    def references(node):
+        if isinstance(node, dict):
+            yield from ([node["$ref"]] if "$ref" in node else [])
+            node = list(node.values())
+        for child in node if isinstance(node, list) else ():
+            yield from references(child)
 
-    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_json")
+    known = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
 
-
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
-def test_an_empty_body_is_refused(http, content_type):
-    reply = http.post("/v1/search", content=b"", headers={"content-type": content_type})
-
-    assert (reply.status_code, reply.json()["error"]["type"]) == (422, "invalid_request")
-    assert reply.json()["error"]["message"] == "the body is missing"
+    assert set(references(description)) <= known
+    assert len(known) > 10
 
 
-def test_a_lone_surrogate_is_refused_and_not_echoed(http):
-    body = b'{"queries": ["\\ud800"], "\\udfff": 1}'
+def test_the_description_says_how_to_show_a_key(description):
+    schemes = description["components"]["securitySchemes"]
+    secured = {path for path, methods in description["paths"].items() if "security" in next(iter(methods.values()))}
 
-    reply = http.post("/v1/search", content=body, headers={"content-type": "application/json"})
-
-    assert reply.status_code == 422
-    assert reply.json()["error"]["type"] == "invalid_request"
+    assert [(scheme["type"], scheme["scheme"]) for scheme in schemes.values()] == [("http", "bearer")]
+    assert secured == POSTS | {"/info", "/metrics"}
 
 
-def test_an_unknown_path_is_not_found(http):
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/static/x.js"])
+def test_there_are_no_pages_that_load_scripts(http, path):
+    assert http.get(path).status_code == 404
+
+
+def test_an_unknown_path_is_not_found_and_says_which_there_are(http):
     reply = http.post("/v2/search", json={"queries": ["sort"]})
 
     assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found")
     assert "POST /v1/search" in reply.json()["error"]["message"]
 
 
-def test_a_wrong_method_says_which_one_is_right(http):
-    reply = http.get("/v1/search")
+def test_a_path_with_a_slash_too_many_is_not_found_and_leads_nowhere(http):
+    reply = http.post("/v1/search/", json={"query": "sort"}, follow_redirects=False)
+
+    assert reply.status_code == 404
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/v1/search", "POST"), ("/v1/admin/version", "GET, POST")])
+def test_a_wrong_method_says_which_one_is_right(http, path, allowed):
+    reply = http.put(path)
 
     assert (reply.status_code, reply.json()["error"]["type"]) == (405, "method_not_allowed")
-    assert reply.headers["allow"] == "POST"
+    assert reply.headers["allow"] == allowed
 
 
+@pytest.mark.parametrize("path", sorted(POSTS))
+def test_a_web_page_of_another_host_is_not_let_in(http, path):
+    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+
+    preflight = http.options(path, headers=asked)
+    plain = http.post(path, json={"query": "sort"}, headers=asked)
+
+    for reply in (preflight, plain):
+        assert not [name for name in reply.headers if name.startswith("access-control-")]
+    assert preflight.status_code == 405
+
+
+@pytest.mark.parametrize("path", sorted(POSTS - {"/v1/admin/version", "/v1/answer"}))
 @pytest.mark.parametrize("declares_length", [True, False])
-def test_a_body_over_the_limit_is_refused(searcher, declares_length):
-    http = TestClient(build_app(searcher, ApiConfig(max_body_bytes=200)))
+def test_a_body_over_the_limit_is_refused_everywhere(searcher, path, declares_length):
+    http = TestClient(build(searcher, ApiConfig(max_body_bytes=200)))
     body = json.dumps({"queries": ["x" * 300]}).encode()
     content = body if declares_length else iter([body[:150], body[150:]])
 
-    reply = http.post("/v1/search", content=content, headers={"content-type": "application/json"})
+    reply = http.post(path, content=content, headers={"content-type": "application/json"})
 
     assert (reply.status_code, reply.json()["error"]["type"]) == (413, "body_too_large")
 
 
-def test_a_failure_inside_is_told_without_its_details():
-    class BrokenSearcher(OverlapSearcher):
-        async def search(self, queries, k):
-            raise RuntimeError("secret path /srv/index")
+def test_every_answer_carries_the_id_of_its_request(http):
+    named = http.post("/v1/search", json={"query": ""}, headers={"x-request-id": "ask-7"})
+    unnamed = http.post("/v1/search", json={"query": "sort"})
 
-    http = TestClient(build_app(BrokenSearcher(PASSAGES)), raise_server_exceptions=False)
+    assert named.headers["x-request-id"] == named.json()["error"]["request_id"] == "ask-7"
+    assert unnamed.headers["x-request-id"]
 
-    reply = http.post("/v1/search", json={"queries": ["sort"]})
 
-    assert (reply.status_code, reply.json()["error"]["type"]) == (500, "internal")
-    assert "secret" not in reply.text
+@pytest.mark.parametrize(("is_on", "count"), [(False, 0), (True, 1)])
+def test_queries_are_in_the_log_only_if_that_is_switched_on(searcher, caplog, is_on, count):
+    caplog.set_level("INFO", logger="winnow.api")
+
+    TestClient(build(searcher, ApiConfig(log_queries=is_on))).post("/v1/search", json={"query": "private matter"})
+
+    assert sum("private matter" in line for line in caplog.messages) == count
+    assert any("/v1/search 200" in line for line in caplog.messages)
 
 
 def test_more_than_the_pending_limit_is_refused_at_once_and_the_place_is_free_afterwards(searcher):
-    app = build_app(searcher, ApiConfig(max_pending=1))
+    app = build(searcher, ApiConfig(max_pending=1))
     body = {"queries": ["sort"]}
 
     async def flood():
@@ -173,3 +160,16 @@ def test_more_than_the_pending_limit_is_refused_at_once_and_the_place_is_free_af
     assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded")
     assert refused.headers["retry-after"] == "1"
     assert (answered.status_code, later.status_code) == (200, 200)
+
+
+def test_a_search_that_takes_too_long_is_given_up(searcher):
+    app = build(searcher, ApiConfig(request_timeout_s=0.05))
+
+    async def ask():
+        searcher.pause = asyncio.Event()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+            return await http.post("/v1/search", json={"query": "sort"})
+
+    reply = asyncio.run(asyncio.wait_for(ask(), timeout=20))
+
+    assert (reply.status_code, reply.json()["error"]["type"]) == (408, "timeout")

@@ -1,0 +1,1 @@
+"""Answers from passages: the prompt, the generator, and what its reply may cite."""

@@ -1,0 +1,172 @@
+"""Who may ask, and how often. Everything but ``/health`` and ``/ready`` needs a key once keys are in force.
+
+Keys are looked at before the body is read: a stranger costs a comparison. What a key is good for is the route's to
+say, with ``require``.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from winnow.api.config import ApiConfig
+from winnow.api.errors import Failures, error_answer, install_error_handlers, refuse
+from winnow.api.keys import ApiKey, KeyRing, Scope, read_keys
+from winnow.api.limits import BodyLimit, Deadline, Slots
+from winnow.api.metrics import Metrics
+from winnow.api.protocol import Access
+from winnow.api.rates import Clock, RateLimiter
+from winnow.api.request_ids import RequestIds
+from winnow.errors import ConfigError
+
+_OPEN_PATHS = frozenset({"/health", "/ready"})
+_LOOK_EVERY_S = 1.0
+_HOW = "send `Authorization: Bearer <key>` or `X-API-Key: <key>`, with a key from `winnow keys create`"
+_LOGGER = logging.getLogger("winnow.api")
+
+
+def install_guard(app: FastAPI, config: ApiConfig, access: Access, metrics: Metrics) -> None:
+    """Put ``app`` behind all limits, and make it answer every error as JSON. Each middleware is outside those above it.
+
+    Strangers are refused before they cost a slot or a byte of body; every answer has an id and a line in the log.
+    """
+    # A redirect would repeat the Host header, which anybody can choose.
+    app.router.redirect_slashes = False
+    install_error_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
+    app.add_middleware(Slots, limit=config.max_pending, metrics=metrics)
+    app.add_middleware(Authenticate, access=access, rate_per_minute=config.rate_per_minute)
+    app.add_middleware(Deadline, timeout_s=config.request_timeout_s)
+    app.add_middleware(Failures)
+    app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries)
+
+
+class Authenticate:
+    """Answers 401 without a key that is in force, 429 to one that asks too often; else notes the key."""
+
+    def __init__(self, app: ASGIApp, access: Access, rate_per_minute: float | None) -> None:
+        self._app = app
+        self._access = access
+        self._rate_per_minute = rate_per_minute
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS:
+            return await self._app(scope, receive, send)
+        try:
+            await self._admit(scope)
+        except HTTPException as error:
+            answer = error_answer(scope, error.status_code, error.detail, headers=error.headers)
+            return await answer(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Connection) -> None:
+        keys = self._access.keys
+        key = None if keys is None else _find(keys, scope["headers"])
+        scope.setdefault("state", {})["key"] = key
+        per_minute = key and (key.rate_per_minute or self._rate_per_minute)
+        if key is None or per_minute is None:
+            return
+        if wait_s := await self._access.take(key.key_id, per_minute):
+            message = f"this key may make {per_minute:g} requests per minute; try again in {wait_s:.1f} s"
+            raise refuse(429, message, headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
+
+
+class _Required(SecurityBase):
+    """A dependency of a route; FastAPI finds in it what to write into the OpenAPI description."""
+
+    model = HTTPBearer(description="A key from `winnow keys create`. `X-API-Key` works as well.")
+    scheme_name = "ApiKey"
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> None:
+        # Without ``Authenticate`` there is no "key", and nobody gets in.
+        key: ApiKey | None = request.scope["state"]["key"]
+        if key is None and self._scope == "admin":
+            raise refuse(
+                403, "administration needs keys: make one with `winnow keys create` and name the file in serve.keys"
+            )
+        if key is not None and not key.allows(self._scope):
+            raise refuse(403, f"key {key.key_id} is not good for {self._scope}; use one with the scope {self._scope}")
+
+
+def require(scope: Scope) -> _Required:
+    """A dependency for ``Depends`` that refuses keys without ``scope``. Without keys in force, search is free."""
+    return _Required(scope)
+
+
+class LocalAccess:
+    """Keys from a file that is read again when it changes, and limits of this process alone."""
+
+    def __init__(self, path: Path | None, *, clock: Clock = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._rates = RateLimiter(clock=clock)
+        self._next_look = clock() + _LOOK_EVERY_S
+        self._trouble = ""
+        self._seen = None if path is None else _signature(path)
+        self._keys = None if path is None else read_keys(path)
+
+    @property
+    def keys(self) -> KeyRing | None:
+        """The keys in force now; ``None`` if none are asked for."""
+        if self._path is not None and (now := self._clock()) >= self._next_look:
+            self._next_look = now + _LOOK_EVERY_S
+            self._look(self._path)
+        return self._keys
+
+    async def take(self, key_id: str, per_minute: float) -> float:
+        """0 if this key may make one more request now, else the seconds after which it may."""
+        return self._rates.take(key_id, per_minute)
+
+    def _look(self, path: Path) -> None:
+        try:
+            # Taken before reading: a change in between is seen the next time.
+            if (signature := _signature(path)) != self._seen:
+                self._keys, self._seen, self._trouble = read_keys(path), signature, ""
+        except ConfigError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                _LOGGER.error("the keys read before stay in force: %s", error)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _find(keys: KeyRing, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey:
+    key = keys.find(_token(headers))
+    if key is None:
+        raise _unauthorized("this key is not known, or was revoked")
+    return key
+
+
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    given = [(name, value) for name, value in headers if name in (b"authorization", b"x-api-key")]
+    if not given:
+        raise _unauthorized("a key is needed")
+    if len(given) > 1:
+        raise _unauthorized("several keys were sent, expected one")
+    name, value = given[0]
+    if name == b"authorization":
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise _unauthorized("the Authorization header has another scheme than Bearer")
+    return value.strip().decode("latin-1")
+
+
+def _unauthorized(what: str) -> HTTPException:
+    return refuse(401, f"{what}; {_HOW}", headers={"WWW-Authenticate": 'Bearer realm="winnow"'})

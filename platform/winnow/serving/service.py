@@ -1,0 +1,198 @@
+"""Search and embeddings in this process: one version at a time, swapped while it is searched. Knows no Ray.
+
+A request takes the pointer to the active version once, so no answer mixes two; the version that was replaced is
+freed when the last request that began with it has ended.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.api.config import ApiConfig
+from winnow.api.metrics import Metrics
+from winnow.api.protocol import (
+    EmbeddingAnswer,
+    NotReadyError,
+    Readiness,
+    SearchAnswer,
+    SearchOptions,
+    SwapBusyError,
+    SwapRefusedError,
+)
+from winnow.errors import ConfigError, DataError
+from winnow.modeling.batches import batches_by_length
+from winnow.modeling.protocol import Side
+from winnow.serving.active import ActiveVersion, Found, Work, answer_together
+from winnow.serving.batching import TokenBatcher
+from winnow.serving.loading import Load, load_version, use_threads
+from winnow.serving.watching import SearchWatch
+
+_PROBE = "is anything found"
+_QUICK_CHARS = 4000
+"""Texts up to here are tokenised in the event loop, in less time than a thread would take to hand over."""
+_STOP_TIMEOUT_S = 5.0
+
+
+class RetrieverService:
+    """Implements ``Searcher`` of ``protocol.py``. Used from one event loop, after ``start``.
+
+    A swap is ``prepare``, which may fail and changes nothing, then ``activate``, which cannot fail.
+    """
+
+    def __init__(self, config: ApiConfig, metrics: Metrics, *, threads: int = 1, load: Load = load_version) -> None:
+        """``threads`` encode and search; ``load`` makes a version of a directory."""
+        self._config = config
+        self._metrics = metrics
+        self._threads = threads
+        self._load = load
+        self._batcher: TokenBatcher[Work, Found] = TokenBatcher(
+            lambda works: answer_together(works, metrics),
+            max_tokens=config.max_batch_tokens,
+            set_up_thread=lambda: use_threads(threads),
+        )
+        self._watch = SearchWatch(self._search_probe)
+        self._active: ActiveVersion | None = None
+        self._prepared: ActiveVersion | None = None
+        self._loading = threading.Lock()
+
+    async def start(self, directory: Path) -> None:
+        """Returns when the version in ``directory`` is searched. Raises ``DataError``, ``ConfigError``."""
+        self._active = await asyncio.to_thread(self._load_aside, directory)
+        self._metrics.set("winnow_retriever_info", 1, version=self._active.version)
+        self._batcher.start()
+        await self._watch.start()
+
+    async def stop(self) -> None:
+        """Returns when the requests in work are answered; new ones are refused."""
+        await self._watch.stop()
+        self._active = self._prepared = None
+        await self._batcher.stop(timeout_s=_STOP_TIMEOUT_S)
+
+    async def search(self, queries: Sequence[str], options: SearchOptions) -> SearchAnswer:
+        """At most ``options.k`` passages for each query, all from one version.
+
+        Raises ``NotReadyError``; ``DataError`` for a mode or filter field that this version does not have.
+        """
+        active = self._current()
+        known = [None] * len(queries) if options.mode == "bm25" else self._recall(active, queries)
+        missing = [query for query, vector_D in zip(queries, known, strict=True) if vector_D is None]
+        token_ids = [] if options.mode == "bm25" else await _tokenize(active, missing, "query")
+        work = Work(active, queries, "query", options, known, token_ids)
+        if not self._fits(work):
+            await self._encode_in_parts(work)
+        found = await self._batcher.submit(work, lengths=work.lengths)
+        _remember(work)
+        return SearchAnswer(active.version, found)
+
+    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
+        """Vectors in the order of ``texts``, all from one version's encoder."""
+        active = self._current()
+        token_ids = await _tokenize(active, texts, side)
+        work = Work(active, texts, side, None, [None] * len(texts), token_ids)
+        num_tokens = sum(work.lengths)
+        await self._encode_in_parts(work)
+        return EmbeddingAnswer(active.version, work.vectors_QD, num_tokens)
+
+    def readiness(self) -> Readiness:
+        """Whether a search of the background has just worked."""
+        return self._watch.readiness()
+
+    def info(self) -> Mapping[str, Any]:
+        """What is being served, as JSON values."""
+        return {
+            **self._current().retriever.info(),
+            "encoder_runtime": self._config.encoder_runtime,
+            "threads": self._threads,
+        }
+
+    async def prepare(self, directory: Path) -> str:
+        """The version in ``directory``, loaded aside and found to answer; ``activate`` takes it.
+
+        Raises ``DataError`` or ``ConfigError`` for one that cannot be served, ``SwapBusyError`` while another one is
+        loaded; what is served stays as it was.
+        """
+        try:
+            self._prepared = await asyncio.to_thread(self._load_aside, directory)
+        except (DataError, ConfigError):
+            self._metrics.count("winnow_swaps_total", result="refused")
+            raise
+        return self._prepared.version
+
+    def activate(self, version: str) -> str:
+        """The version before. Requests that begin from now on get ``version``, which was prepared."""
+        previous, prepared = self._current(), self._prepared
+        if prepared is None or prepared.version != version:
+            raise SwapRefusedError(
+                f"version {version!r} is not loaded (loaded aside: {prepared and prepared.version!r})"
+            )
+        self._active, self._prepared = prepared, None
+        self._metrics.set("winnow_retriever_info", 0, version=previous.version)
+        self._metrics.set("winnow_retriever_info", 1, version=version)
+        self._metrics.count("winnow_swaps_total", result="done")
+        return previous.version
+
+    def discard(self) -> None:
+        """Free what was prepared and is not wanted after all."""
+        self._prepared = None
+
+    def _load_aside(self, directory: Path) -> ActiveVersion:
+        if not self._loading.acquire(blocking=False):
+            raise SwapBusyError("another version is being loaded; wait until that is done")
+        try:
+            # Two versions fit into memory, three may not.
+            self._prepared = None
+            return self._load(directory, self._config, self._threads)
+        finally:
+            self._loading.release()
+
+    def _current(self) -> ActiveVersion:
+        if self._active is None:
+            raise NotReadyError("no retriever version is loaded; try again")
+        return self._active
+
+    def _recall(self, active: ActiveVersion, queries: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        known = [active.vectors.get(query) for query in queries]
+        if active.vectors.is_on:
+            hits = sum(vector_D is not None for vector_D in known)
+            self._metrics.count("winnow_cache_lookups_total", hits, result="hit")
+            self._metrics.count("winnow_cache_lookups_total", len(known) - hits, result="miss")
+        return known
+
+    def _fits(self, work: Work) -> bool:
+        lengths = work.lengths
+        return len(lengths) * max(lengths, default=0) <= self._config.max_batch_tokens
+
+    async def _encode_in_parts(self, work: Work) -> None:
+        """Encode the texts of ``work`` in as many batches as its tokens need; others get their turn in between."""
+        vectors_ND = np.empty((len(work.token_ids), work.active.encoder.dimension), dtype=np.float32)
+        for places in batches_by_length(work.lengths, max_tokens=self._config.max_batch_tokens):
+            rows = [work.token_ids[place] for place in places]
+            part = Work(work.active, (), work.side, None, [None] * len(rows), rows)
+            await self._batcher.submit(part, lengths=part.lengths)
+            vectors_ND[places] = part.vectors_QD
+        work.take(vectors_ND)
+
+    async def _search_probe(self) -> str:
+        # Past the cache, because the encoder is to be tried as well.
+        active = self._current()
+        token_ids = active.encoder.tokenize([_PROBE], side="query")
+        work = Work(active, [_PROBE], "query", SearchOptions(k=1, with_text=False), [None], token_ids)
+        await self._batcher.submit(work, lengths=work.lengths)
+        return active.version
+
+
+async def _tokenize(active: ActiveVersion, texts: Sequence[str], side: Side) -> list[list[int]]:
+    if sum(map(len, texts)) <= _QUICK_CHARS:
+        return active.encoder.tokenize(texts, side=side)
+    return await asyncio.to_thread(active.encoder.tokenize, texts, side=side)
+
+
+def _remember(work: Work) -> None:
+    for text, vector_D in zip(work.texts, work.vectors, strict=True):
+        if vector_D is not None:
+            work.active.vectors.put(text, vector_D)

@@ -1,0 +1,164 @@
+"""The HTTP application in this process alone, under uvicorn: no Ray, one replica, ready in seconds."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from winnow.api.app import build_app
+from winnow.api.config import ServeConfig
+from winnow.api.guard import LocalAccess
+from winnow.api.ports import bind_port
+from winnow.api.prometheus import PrometheusMetrics
+from winnow.api.protocol import SwapBusyError, SwapOutcome, SwapRefusedError
+from winnow.engines.server_engine import ServerEngine
+from winnow.errors import WinnowError
+from winnow.retrieval.manifest import read_manifest
+from winnow.serving.service import RetrieverService
+
+Resolve = Callable[[str], Path]
+"""From a reference (a directory, ``model@alias``, ``model/number``) to the version's directory; may take long."""
+
+_KEEP_ALIVE_S = 75
+"""Longer than clients and balancers keep idle connections, so that none is closed under a request on its way."""
+
+
+def serve_alone(
+    config: ServeConfig, *, reference: str, resolve: Resolve = Path, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Returns after SIGTERM or SIGINT, when the requests in work are answered, or ``drain_s`` is over.
+
+    ``on_ready`` is called when requests are answered. Call it from the main thread. Raises ``ConfigError`` if the
+    port is taken, before anything is loaded; ``DataError`` if the version cannot be served.
+    """
+    with contextlib.closing(bind_port(config.host, config.port)) as bound:
+        access = LocalAccess(config.keys)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(config, access, bound, reference, resolve, on_ready))
+
+
+class LocalVersions:
+    """Implements ``Versions`` of ``protocol.py`` over the one service of this process."""
+
+    def __init__(self, service: RetrieverService, *, reference: str, directory: Path, resolve: Resolve = Path) -> None:
+        """``reference`` and ``directory`` are of the version that ``service`` was started with."""
+        self._service = service
+        self._reference = reference
+        self._directory = directory
+        self._resolve = resolve
+        self._swapping: asyncio.Task[SwapOutcome] | None = None
+
+    async def swap(self, reference: str) -> SwapOutcome:
+        """Serve ``reference``. A caller that goes away does not stop the swap halfway."""
+        if self._swapping is not None:
+            raise SwapBusyError("another version is being loaded; wait until that is done")
+        self._swapping = asyncio.create_task(self._swap(reference))
+        return await asyncio.shield(self._swapping)
+
+    async def describe(self) -> Mapping[str, Any]:
+        """What is wanted, and what this process serves."""
+        return {
+            "wanted": {"reference": self._reference, "directory": str(self._directory)},
+            "replicas": {"local": self._service.info()["version"]},
+        }
+
+    async def _swap(self, reference: str) -> SwapOutcome:
+        started, previous = time.monotonic(), str(self._service.info()["version"])
+        try:
+            directory = await asyncio.to_thread(self._resolve, reference)
+            version = await self._serve_version(directory, previous)
+        except SwapBusyError:
+            raise
+        except (WinnowError, OSError) as error:
+            raise SwapRefusedError(f"{reference!r} cannot be served, and {previous} still is: {error}") from error
+        finally:
+            # A task that failed keeps all that was loaded for it.
+            self._swapping = None
+        self._reference, self._directory = reference, directory
+        return SwapOutcome(version, previous, time.monotonic() - started)
+
+    async def _serve_version(self, directory: Path, previous: str) -> str:
+        if read_manifest(directory).version == previous:
+            return previous
+        version = await self._service.prepare(directory)
+        self._service.activate(version)
+        return version
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which would end the process after the requests in work."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Take no more requests; the second time, give those in work up."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def _serve(
+    config: ServeConfig,
+    access: LocalAccess,
+    bound: socket.socket,
+    reference: str,
+    resolve: Resolve,
+    on_ready: Callable[[], None],
+) -> None:
+    directory = await asyncio.to_thread(resolve, reference)
+    metrics = PrometheusMetrics()
+    service = RetrieverService(config, metrics, threads=config.replica_threads)
+    versions = LocalVersions(service, reference=reference, directory=directory, resolve=resolve)
+    engine = None if config.generator is None else ServerEngine(config.generator)
+    app = build_app(service, config, access=access, versions=versions, metrics=metrics, engine=engine)
+    await service.start(directory)
+    try:
+        await _answer_requests(app, config, bound, on_ready)
+    finally:
+        await service.stop()
+        if engine is not None:
+            engine.close()
+
+
+async def _answer_requests(app: Any, config: ServeConfig, bound: socket.socket, on_ready: Callable[[], None]) -> None:
+    settings = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=config.drain_s,
+    )
+    server = _Server(settings)
+    with _stopping_on_signals(server):
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            on_ready()
+        await serving
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(server: _Server) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    watched = (signal.SIGINT, signal.SIGTERM)
+    for number in watched:
+        loop.add_signal_handler(number, server.stop)
+    try:
+        yield
+    finally:
+        for number in watched:
+            loop.remove_signal_handler(number)
