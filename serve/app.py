@@ -9,16 +9,17 @@ from typing import Any
 
 from ray.serve import Application
 
-from winnow.api.config import ApiConfig
-from winnow.cluster.serving import retriever_application
+from winnow.api.config import ServeConfig
+from winnow.cluster.serving import plan_serving, retriever_application
 from winnow.config import build_config
 from winnow.errors import ConfigError
 
 
 def build(args: Mapping[str, Any]) -> Application:
-    """The application for ``args``: ``retriever``, a directory all nodes can read, and settings of ``ApiConfig``."""
+    """The application for ``args``: settings of ``ServeConfig``, and ``output``, a directory all nodes can read."""
     settings = dict(args)
-    if "retriever" not in settings:
-        raise ConfigError("args.retriever is missing; expected the directory of a retriever version")
-    directory = Path(str(settings.pop("retriever")))
-    return retriever_application(directory, build_config(ApiConfig, settings))
+    output = Path(str(settings.pop("output", "runs")))
+    config = build_config(ServeConfig, settings)
+    if config.retriever is None:
+        raise ConfigError("args.retriever is missing; expected a retriever version's directory, or model@alias")
+    return retriever_application(plan_serving(config.retriever, config, output=output))

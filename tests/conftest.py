@@ -1,8 +1,6 @@
 """Shared by all tiers: one local Ray for the whole run of tests, no network, no telemetry."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,22 +17,13 @@ import winnow.cluster  # noqa: F401
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray of 3 CPUs, whatever the machine has: actors of the tests are small."""
-    import ray
+    from winnow.cluster.config import ClusterConfig
+    from winnow.cluster.runtime import ray_session
 
-    scratch = tempfile.mkdtemp(prefix="winnow-")
-    paths = [str(Path(__file__).parent)]
-    ray.init(
-        address="local",
-        num_cpus=3,
-        object_store_memory=300 * 2**20,
-        include_dashboard=False,
-        logging_level="warning",
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        _temp_dir=scratch,
-    )
-    yield
-    ray.shutdown()
-    shutil.rmtree(scratch, ignore_errors=True)
+    # Workers, too, import the fakes.
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    with ray_session(ClusterConfig(num_cpus=3, object_store_mb=300)):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from winnow.errors import WinnowError
 
 if TYPE_CHECKING:
     from winnow.steps.config import RunConfig
+    from winnow.steps.keys import Scope
 
 _EPILOG = "Exit codes: 0 done, 2 usage or configuration, 3 input data, 4 too many failed rows, 1 our bug."
 
@@ -105,11 +106,30 @@ _batch_verb("index", "Encode the corpus and build the index: encoder and index a
 @_shared_options
 @click.option("-q", "--query", "queries", multiple=True, required=True, help="What to search for; may be repeated.")
 @click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="Results per query.")
-def search(config_path: Path, overrides: Sequence[str], queries: Sequence[str], k: int) -> None:
+@click.option(
+    "--mode",
+    type=click.Choice(["dense", "bm25", "hybrid"]),
+    default="dense",
+    show_default=True,
+    help="What ranks: the encoder's vectors, BM25, or both.",
+)
+@click.option(
+    "--filter",
+    "conditions",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Only passages whose field has this value; may be repeated.",
+)
+def search(
+    config_path: Path, overrides: Sequence[str], queries: Sequence[str], k: int, mode: Any, conditions: Sequence[str]
+) -> None:
     """Search the run's trained index from the command line."""
+    from winnow.steps.search import parse_conditions
     from winnow.steps.search import search as search_step
 
-    for query, hits in zip(queries, search_step(_load(config_path, overrides), queries, k), strict=True):
+    config = _load(config_path, overrides)
+    found = search_step(config, queries, k, mode=mode, filter=parse_conditions(conditions))
+    for query, hits in zip(queries, found, strict=True):
         click.echo(f"\n{query}")
         for rank, hit in enumerate(hits, start=1):
             click.echo(f"{rank:3d}. {hit.score:.4f}  {hit.passage_id}  {hit.title}")
@@ -121,15 +141,59 @@ _batch_verb("evaluate", "Measure BM25, the encoder before training and the train
 @cli.command()
 @_shared_options
 @click.option("--keep", is_flag=True, help="Leave the endpoint running in the background and return.")
-def serve(config_path: Path, overrides: Sequence[str], keep: bool) -> None:
-    """Serve the trained retriever over HTTP on loopback, until Ctrl-C."""
-    from winnow.steps.serve import serve_in_background, serve_until_stopped
+@click.option("--without-ray", is_flag=True, help="One process, ready in seconds: no replicas.")
+def serve(config_path: Path, overrides: Sequence[str], keep: bool, without_ray: bool) -> None:
+    """Serve a retriever version over HTTP, until Ctrl-C."""
+    from winnow.steps.serve import serve_in_background, serve_until_stopped, serve_without_ray
 
+    if keep and without_ray:
+        raise click.UsageError("--keep and --without-ray do not go together: let your shell keep the process")
     config = _load(config_path, overrides)
     if keep:
         serve_in_background(config)
+    elif without_ray:
+        serve_without_ray(config)
     else:
         serve_until_stopped(config)
+
+
+@cli.group()
+def keys() -> None:
+    """API keys of an endpoint: made once, shown once, kept as hashes."""
+
+
+_KEY_FILE = click.option("--file", "path", type=click.Path(path_type=Path), required=True, help="The file of keys.")
+
+
+@keys.command("create")
+@_KEY_FILE
+@click.option("--name", required=True, help="Whose key it is.")
+@click.option("--scope", type=click.Choice(["search", "admin"]), default="search", show_default=True)
+@click.option("--rate-per-minute", type=click.FloatRange(min=0, min_open=True), help="Requests over all replicas.")
+def keys_create(path: Path, name: str, scope: "Scope", rate_per_minute: float | None) -> None:
+    """Make a key and print it; it cannot be shown again."""
+    from winnow.steps import keys as step
+
+    step.create(path, name=name, scopes=(scope,), rate_per_minute=rate_per_minute)
+
+
+@keys.command("list")
+@_KEY_FILE
+def keys_list(path: Path) -> None:
+    """Ids, names, scopes; nothing secret."""
+    from winnow.steps import keys as step
+
+    step.show(path)
+
+
+@keys.command("revoke")
+@_KEY_FILE
+@click.argument("key_id")
+def keys_revoke(path: Path, key_id: str) -> None:
+    """Make a key useless; a running endpoint refuses it within seconds."""
+    from winnow.steps import keys as step
+
+    step.revoke(path, key_id)
 
 
 @cli.command()

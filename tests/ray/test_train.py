@@ -8,6 +8,7 @@ import pytest
 from fakes import DyingLogger, ListLogger
 
 from winnow import schema
+from winnow.cluster import training
 from winnow.cluster.training import tokenise, train_on_ray
 from winnow.errors import ConfigError
 from winnow.labels.sampling import SamplingConfig
@@ -60,14 +61,18 @@ def job(ray_cluster, tmp_path_factory) -> TrainingJob:
     )
 
 
-def test_ray_data_tokenises_as_the_encoder_does(job):
-    tokens = TokenStore(job.tokens)
+def test_blocks_of_many_texts_are_tokenised_by_actors_as_the_encoder_does(job, tmp_path, monkeypatch):
+    topics = [f"how does {topic} work?" for topic in TOPICS]
+    texts = pa.Table.from_arrays([["query"] * 6, [f"q{row}" for row in range(6)], topics], schema=TEXTS)
+    monkeypatch.setattr(training, "_BLOCK_ROWS", 4)
 
-    assert (
-        tokens.tokens("query", "q1")
-        == build_encoder(ENCODER).tokenize(["how does reading files work?"], side="query")[0]
-    )
-    assert len(tokens.lengths("passage")) == 12
+    tokens = TokenStore(tokenise(texts, ENCODER, tmp_path / "tokens"))
+
+    alone = TokenStore(job.tokens)
+    expected = build_encoder(ENCODER).tokenize(topics, side="query")
+    assert [tokens.tokens("query", f"q{row}") for row in range(6)] == expected
+    assert [alone.tokens("query", f"q{row}") for row in range(6)] == expected
+    assert len(alone.lengths("passage")) == 12
 
 
 def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):

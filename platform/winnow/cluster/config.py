@@ -1,5 +1,7 @@
 """How much of a cluster, or of this machine, a run may use. Nothing here changes a result."""
 
+from typing import Literal
+
 from winnow.config import Config, speed_knob
 
 
@@ -23,3 +25,6 @@ class ClusterConfig(Config):
 
     encoder_threads: int = speed_knob(2, ge=1)
     """Threads of each encoder actor on a CPU."""
+
+    search_device: Literal["cpu", "cuda"] = speed_knob("cpu")
+    """Where pooling, mining and evaluation compare vectors; ``cuda`` needs room for the corpus's vectors on one GPU."""

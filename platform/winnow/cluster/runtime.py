@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray._private.state import state
@@ -38,6 +40,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 def _local_ray(config: ClusterConfig) -> Iterator[None]:
     # Unix sockets live in it, whose paths must stay under 107 bytes.
     scratch = tempfile.mkdtemp(prefix="winnow-ray-")
+    _keep_haproxy_apart(Path(scratch))
     try:
         ray.init(
             address="local",
@@ -52,6 +55,20 @@ def _local_ray(config: ClusterConfig) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _keep_haproxy_apart(scratch: Path) -> None:
+    """HAProxy's files and its control socket where only this user can reach them, its ports where nobody else is."""
+    # Ray puts a node's id of 56 characters before the last name, and a socket's path must stay under 97.
+    files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "s", "SERVER_STATE_FILE": "server-state"}
+    for name, file in files.items():
+        os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(scratch / file)
+    os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(scratch)
+    names = ("HAPROXY_STATS_PORT", "HAPROXY_METRICS_PORT", "FALLBACK_PROXY_HTTP_PORT")
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    for name, probe in zip(names, probes, strict=True):
+        os.environ[f"RAY_SERVE_{name}"] = str(probe.getsockname()[1])
+        probe.close()
 
 
 def _quieten_ray() -> None:

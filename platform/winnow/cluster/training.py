@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -35,14 +36,12 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
         return output
     building = output.with_name(f".building-{output.name}-{uuid.uuid4().hex[:8]}")
     blocks = [texts.slice(start, _BLOCK_ROWS) for start in range(0, texts.num_rows, _BLOCK_ROWS)]
-    ray.data.from_arrow(blocks).map_batches(
-        _Tokenise,
-        fn_constructor_args=(encoder,),
-        batch_format="pyarrow",
-        batch_size=_BLOCK_ROWS,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
-        num_cpus=1,
-    ).write_parquet(str(building))
+    if len(blocks) == 1:
+        # An actor takes ten times as long to start as it needs for one block.
+        building.mkdir(parents=True)
+        pq.write_table(_Tokenise(encoder)(texts), building / "0.parquet")
+    else:
+        _tokenise_on_ray(blocks, encoder, building)
     try:
         os.rename(building, output)
     except OSError:
@@ -51,6 +50,17 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
         # Another run was faster; its shards are the same.
         shutil.rmtree(building)
     return output
+
+
+def _tokenise_on_ray(blocks: list[pa.Table], encoder: EncoderConfig, building: Path) -> None:
+    ray.data.from_arrow(blocks).map_batches(
+        _Tokenise,
+        fn_constructor_args=(encoder,),
+        batch_format="pyarrow",
+        batch_size=_BLOCK_ROWS,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
+        num_cpus=1,
+    ).write_parquet(str(building))
 
 
 def train_on_ray(job: TrainingJob) -> TrainingSummary:

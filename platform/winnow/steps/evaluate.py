@@ -156,7 +156,8 @@ class _Systems:
         passages = passages_path(self._inputs, corpus)
         path = embed_corpus(encoder, passages, output=self._config.output, cluster=self._config.cluster)
         queries_QD = build_encoder(encoder).encode(texts, side="query")
-        return ExactSearch(*read_embeddings(path)).search(queries_QD, k=self._config.evaluate.depth)
+        exact = ExactSearch(*read_embeddings(path), device=self._config.cluster.search_device)
+        return exact.search(queries_QD, k=self._config.evaluate.depth)
 
 
 def _as_rankings(queries: Sequence[Query], hits: Sequence[Sequence[ScoredPassage]]) -> Rankings:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def mine(
     texts = ingested(config).directory
     passages = passages_path(texts, read_split(texts, "train").corpus)
     embeddings = embed_corpus(encoder, passages, output=config.output, cluster=config.cluster)
-    miner = _Miner(encoder, embeddings, stage.mine)
+    miner = _Miner(encoder, embeddings, stage.mine, device=config.cluster.search_device)
     with (
         schema.writing_dataset(output, schema.TRAINING_EXAMPLES) as append,
         progress(len(examples), label="mine", unit="queries") as bar,
@@ -56,10 +57,12 @@ def mine(
 class _Miner:
     """Ranks the corpus for the queries of examples, and counts what it found."""
 
-    def __init__(self, encoder: EncoderConfig, embeddings: Path, config: MiningConfig) -> None:
+    def __init__(
+        self, encoder: EncoderConfig, embeddings: Path, config: MiningConfig, *, device: Literal["cpu", "cuda"]
+    ) -> None:
         self._encoder = build_encoder(encoder)
         passage_ids, self._passages_PD = read_embeddings(embeddings)
-        self._search = ExactSearch(passage_ids, self._passages_PD).search
+        self._search = ExactSearch(passage_ids, self._passages_PD, device=device).search
         self._row_of = {passage_id: row for row, passage_id in enumerate(passage_ids)}
         self._config = config
         self.counts = MiningCounts()

@@ -159,7 +159,7 @@ class _Sources:
             path = embed_corpus(
                 encoder_config, passages_path(self._texts), output=config.output, cluster=config.cluster
             )
-        passages = ExactSearch(*read_embeddings(path))
+        passages = ExactSearch(*read_embeddings(path), device=config.cluster.search_device)
         encoder = build_encoder(encoder_config)
 
         def search(queries: Sequence[Query]) -> list[list[ScoredPassage]]:

@@ -14,16 +14,19 @@ from typing import Any
 
 import yaml
 
+from winnow.api.ports import check_port
 from winnow.client import WinnowClient
+from winnow.cluster.control import ServingPlan
 from winnow.cluster.runtime import ray_session
-from winnow.cluster.serving import check_port, endpoint_url, serving
+from winnow.cluster.serving import endpoint_url, plan_serving, serving
 from winnow.errors import WinnowError
 from winnow.files import write_json
 from winnow.records import ScoredPassage
-from winnow.retrieval.version import read_manifest
+from winnow.serving.standalone import serve_alone
 from winnow.steps import index
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
+from winnow.tracking.fetching import RetrieverFetcher
 
 STEP_VERSION = "1"
 ANSWERS = "answers.json"
@@ -33,8 +36,7 @@ _SHOWN_CHARS = 110
 def plan(config: RunConfig) -> StepPlan:
     """What ``serve`` would answer for ``config``."""
     settings = {"ask": list(config.serve.ask), "ask_k": config.serve.ask_k}
-    version = read_manifest(_retriever_directory(config)).version
-    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": version})
+    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": _reference(config)})
 
 
 def serve(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
@@ -50,18 +52,29 @@ def serve_in_background(config: RunConfig, options: StepOptions = StepOptions())
 
 def serve_until_stopped(config: RunConfig) -> None:
     """Returns after Ctrl-C or SIGTERM, when everything that was started has been stopped."""
-    directory = _retriever_directory(config)
     started = time.monotonic()
-    with ray_session(config.cluster), serving(directory, config.serve) as url:
+    with ray_session(config.cluster), serving(_plan_serving(config)) as url:
         _announce(url, time.monotonic() - started)
         print(f"[serve] try it: {_example_call(url)}\n[serve] stop with Ctrl-C", flush=True)
         _wait_for_stop_signal()
         print("[serve] stopping", flush=True)
 
 
+def serve_without_ray(config: RunConfig) -> None:
+    """Returns after Ctrl-C or SIGTERM. One process under uvicorn: starts in seconds, swaps and metrics included."""
+    plan = _plan_serving(config)
+    fetcher = RetrieverFetcher(plan.tracking_uri, plan.cache)
+    serve_alone(
+        config.serve,
+        reference=plan.reference,
+        resolve=lambda reference: fetcher.fetch(reference).directory,
+        on_ready=lambda: print(f"[serve] ready: {endpoint_url(config.serve)}\n[serve] stop with Ctrl-C", flush=True),
+    )
+
+
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     started = time.monotonic()
-    with ray_session(config.cluster), serving(_retriever_directory(config), config.serve) as url:
+    with ray_session(config.cluster), serving(_plan_serving(config)) as url:
         summary = _ask(config, context, url, time.monotonic() - started)
     print("[serve] stopped: port closed, no process left", flush=True)
     return summary
@@ -75,8 +88,12 @@ def _build_in_background(config: RunConfig, context: StepContext) -> Mapping[str
     return {**summary, "url": url, "pid": process.pid}
 
 
-def _retriever_directory(config: RunConfig) -> Path:
-    return config.serve.retriever or find(index.plan(config)).directory
+def _plan_serving(config: RunConfig) -> ServingPlan:
+    return plan_serving(_reference(config), config.serve, output=config.output)
+
+
+def _reference(config: RunConfig) -> str:
+    return config.serve.retriever or str(find(index.plan(config)).directory.resolve())
 
 
 def _ask(config: RunConfig, context: StepContext, url: str, seconds_to_ready: float) -> Mapping[str, Any]:
@@ -117,7 +134,7 @@ def _as_row(hit: ScoredPassage) -> dict[str, Any]:
 
 
 def _example_call(url: str) -> str:
-    body = '{"queries": ["how do I copy a file?"], "k": 3}'
+    body = '{"query": "how do I copy a file?", "k": 3}'
     return f"curl {url}/v1/search -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
@@ -152,7 +169,7 @@ def _as_yaml(config: RunConfig) -> str:
     # Only what was set: a default that is written out looks like a wish, and some settings exclude each other.
     settings = config.model_dump(mode="json", exclude_unset=True)
     settings["output"] = str(config.output.resolve())
-    settings.setdefault("serve", {})["retriever"] = str(_retriever_directory(config).resolve())
+    settings.setdefault("serve", {})["retriever"] = _reference(config)
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

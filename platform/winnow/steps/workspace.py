@@ -56,6 +56,8 @@ class StepPlan:
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     """Content hash of each input, by name."""
+    records: tuple[str, ...] = ()
+    """Output files that say when and where the step ran; the content hash leaves them out."""
 
     @property
     def fingerprint(self) -> str:
@@ -143,7 +145,7 @@ def _build(plan: StepPlan, build: Callable[[StepContext], Mapping[str, Any]], op
 
 def _publish(plan: StepPlan, summary: Mapping[str, Any], *, seconds: float) -> StepResult:
     files = hash_tree(plan.building, leave_out=[RECORD, JOURNAL])
-    content_hash = fingerprint(files)
+    content_hash = fingerprint({name: digest for name, digest in files.items() if name not in plan.records})
     record = {
         "step": plan.step,
         "fingerprint": plan.fingerprint,

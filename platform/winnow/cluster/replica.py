@@ -1,0 +1,181 @@
+"""One copy of the HTTP application on Ray Serve: encoder and index in this process, orders from ``control.py``.
+
+One deployment, not two: a hop between encoder and index costs more than it saves.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
+from ray.exceptions import RayError, RayTaskError
+from ray.serve._private import replica as serve_replica
+from ray.util import get_node_ip_address
+
+from winnow.api.app import build_app
+from winnow.api.keys import KeyRing
+from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, SearchOptions, SwapOutcome
+from winnow.api.rates import LeasedRates
+from winnow.cluster.control import ServingPlan, control_actor
+from winnow.cluster.serve_metrics import RayMetrics
+from winnow.engines.server_engine import ServerEngine
+from winnow.errors import WinnowError
+from winnow.modeling.protocol import Side
+from winnow.serving.rollout import Orders, Report, Target
+from winnow.serving.service import RetrieverService
+
+_REPORT_EVERY_S = 1.0
+_HUNG_AFTER_S = 60.0
+_log = logging.getLogger("winnow.api")
+
+
+@serve.deployment(name="retriever")
+@serve.ingress()
+class RetrieverReplica:
+    """Implements ``Searcher``, ``Versions`` and ``Access`` of ``winnow.api.protocol`` for the application."""
+
+    async def __init__(self, plan: ServingPlan) -> None:
+        _listen_where_ray_listens()
+        self._plan = plan
+        self._name = uuid.uuid4().hex[:12]
+        self._metrics = RayMetrics()
+        self._service = RetrieverService(plan.config, self._metrics, threads=plan.config.replica_threads)
+        self._control = control_actor(plan)
+        self._rates = LeasedRates(self._lease)
+        self._keys: KeyRing | None = None
+        target = await self._control.start.remote()
+        self._served = target
+        await self._service.start(Path(target.directory))
+        self._prepared: tuple[int, str] | None = None
+        self._refused: tuple[int, str] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        await self._report()
+        self._reporting = asyncio.create_task(self._keep_reporting())
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        generator = self._plan.config.generator
+        engine = None if generator is None else ServerEngine(generator)
+        return build_app(self, self._plan.config, access=self, versions=self, metrics=self._metrics, engine=engine)
+
+    async def check_health(self) -> None:
+        """For Serve, which replaces a replica whose searches hang."""
+        readiness = self._service.readiness()
+        if readiness.age_s is not None and readiness.age_s > _HUNG_AFTER_S:
+            raise RuntimeError(f"no search has ended for {readiness.age_s:.0f} s: {readiness.detail}")
+
+    # Searcher
+
+    async def search(self, queries: Sequence[str], options: SearchOptions) -> SearchAnswer:
+        return await self._service.search(queries, options)
+
+    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
+        return await self._service.embed(texts, side)
+
+    def readiness(self) -> Readiness:
+        return self._service.readiness()
+
+    def info(self) -> Mapping[str, Any]:
+        notice = {} if self._served.notice is None else {"notice": self._served.notice}
+        return {**self._service.info(), "reference": self._served.reference, "replica": self._name, **notice}
+
+    # Versions
+
+    async def swap(self, reference: str) -> SwapOutcome:
+        started, previous = time.monotonic(), str(self._service.info()["version"])
+        try:
+            replicas, version = await self._control.swap.remote(reference)
+        except RayTaskError as error:
+            # The actor's own error, without the traceback that Ray puts into the message.
+            raise error.cause from None
+        return SwapOutcome(version, previous, time.monotonic() - started, replicas)
+
+    async def describe(self) -> Mapping[str, Any]:
+        return await self._control.describe.remote()
+
+    # Access
+
+    @property
+    def keys(self) -> KeyRing | None:
+        return self._keys
+
+    async def take(self, key_id: str, per_minute: float) -> float:
+        return await self._rates.take(key_id, per_minute)
+
+    async def _lease(self, key_id: str, per_minute: float, amount: int) -> tuple[int, float]:
+        return await self._control.lease.remote(key_id, per_minute, amount)
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            # Without the actor a replica goes on with the version and the keys it has.
+            with contextlib.suppress(RayError):
+                await self._report()
+
+    async def _report(self) -> None:
+        synced = await self._control.report.remote(self._name, self._state())
+        self._keys = None if synced.keys is None else KeyRing.from_json(synced.keys)
+        self._obey(synced.orders)
+
+    def _state(self) -> Report:
+        return Report(
+            serving=self._served.generation,
+            version=str(self._service.info()["version"]),
+            prepared=self._prepared and self._prepared[0],
+            refused=self._refused and self._refused[0],
+            reason=self._refused and self._refused[1],
+        )
+
+    def _obey(self, orders: Orders) -> None:
+        if orders.serve.generation == self._served.generation:
+            self._served = orders.serve
+        elif self._prepared is not None and self._prepared[0] == orders.serve.generation:
+            self._service.activate(self._prepared[1])
+            self._served, self._prepared = orders.serve, None
+        else:
+            self._load(orders.serve)
+        if orders.prepare is not None:
+            self._load(orders.prepare)
+        elif self._prepared is not None and self._loading is None:
+            self._service.discard()
+            self._prepared = None
+
+    def _load(self, target: Target) -> None:
+        known = {state[0] for state in (self._prepared, self._refused) if state is not None}
+        if self._loading is None and target.generation not in known:
+            self._loading = asyncio.create_task(self._load_aside(target))
+
+    async def _load_aside(self, target: Target) -> None:
+        try:
+            self._prepared = (target.generation, await self._service.prepare(Path(target.directory)))
+        except WinnowError as error:
+            _log.warning("a version was refused: %s", error)
+            self._refused = (target.generation, str(error))
+        except Exception as error:
+            _log.exception("a version could not be loaded")
+            self._refused = (target.generation, f"{type(error).__name__}: {error}")
+        finally:
+            self._loading = None
+
+    async def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._reporting.cancel()
+            await self._control.leave.remote(self._name)
+            await self._service.stop()
+
+
+def _listen_where_ray_listens() -> None:
+    """Keep this replica's internal port on loopback if Ray itself is on loopback.
+
+    Serve 2.60 always binds that port to every interface, after the replica's constructor has run.
+    """
+    address = get_node_ip_address()
+    if ipaddress.ip_address(address).is_loopback:
+        serve_replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(server, f"{address}:0")

@@ -1,0 +1,132 @@
+"""Retriever versions out of MLflow's registry, kept in a local cache.
+
+Files are downloaded and loaded by us: nothing that MLflow would unpickle is opened. What was fetched last for a
+reference is remembered, so that an endpoint starts while the registry cannot be reached.
+"""
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from winnow.config import fingerprint
+from winnow.errors import ConfigError, DataError
+from winnow.files import read_json, write_json
+from winnow.retrieval.reference import RegistryEntry, parse_reference
+from winnow.retrieval.version import check_files, read_manifest
+from winnow.tracking.store import EntryRefused, TrackerUnavailable, connect, translated_errors, without_credentials
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A retriever version on this machine's disk."""
+
+    directory: Path
+    number: str | None = None
+    """Its number in the registry."""
+    notice: str | None = None
+    """Why this is the last good version and not the one that the registry names now."""
+
+
+class RetrieverFetcher:
+    """Turns references into directories; registry entries are downloaded once into ``cache``."""
+
+    def __init__(self, uri: str, cache: Path) -> None:
+        self._uri = uri
+        self._cache = cache
+
+    def fetch(self, reference: str) -> Fetched:
+        """The version that ``reference`` names now.
+
+        While the registry cannot be reached it is the one fetched last, with a notice. Raises ``ConfigError``
+        for an entry that does not exist, ``DataError`` if the registry is away and nothing was fetched before.
+        """
+        target = parse_reference(reference)
+        if isinstance(target, Path):
+            return Fetched(target.resolve())
+        try:
+            with translated_errors():
+                fetched = self._download(connect(self._uri), target)
+        except EntryRefused as error:
+            raise ConfigError(f"the registry has no {reference!r}: {error}") from error
+        except TrackerUnavailable as error:
+            return self._last_good(reference, str(error))
+        write_json(self._note(reference), {"number": fetched.number, "directory": str(fetched.directory)})
+        return fetched
+
+    def number(self, reference: str) -> str | None:
+        """The number that ``reference`` names now; ``None`` for a directory, or while the registry is away."""
+        target = parse_reference(reference)
+        if isinstance(target, Path):
+            return None
+        try:
+            with translated_errors():
+                return _number(connect(self._uri), target)
+        except (EntryRefused, TrackerUnavailable):
+            return None
+
+    def _download(self, client: "MlflowClient", entry: RegistryEntry) -> Fetched:
+        number = _number(client, entry)
+        version = client.get_model_version(entry.model, number)
+        # Numbers start anew in another registry, so the place of the files is part of the name.
+        directory = self._cache / f"{entry.model}-{number}-{fingerprint(self._uri, version.source)[:8]}"
+        with FileLock(self._locked(directory)):
+            if not _is_whole(directory):
+                _download_into(directory, str(version.source), self._uri)
+        return Fetched(directory, number)
+
+    def _last_good(self, reference: str, reason: str) -> Fetched:
+        try:
+            note = read_json(self._note(reference))
+        except FileNotFoundError:
+            raise DataError(
+                f"the registry at {without_credentials(self._uri)} cannot be reached ({reason}), and {reference!r} was "
+                f"never fetched to {str(self._cache)!r}; start the registry, or serve a directory"
+            ) from None
+        notice = f"the registry cannot be reached ({reason}); this is the version fetched last"
+        return Fetched(Path(note["directory"]), note["number"], notice)
+
+    def _note(self, reference: str) -> Path:
+        return self._cache / f"last-{fingerprint(without_credentials(self._uri), reference)}.json"
+
+    def _locked(self, directory: Path) -> Path:
+        self._cache.mkdir(parents=True, exist_ok=True)
+        return directory.with_name(f".{directory.name}.lock")
+
+
+def _number(client: "MlflowClient", entry: RegistryEntry) -> str:
+    if entry.alias is None:
+        assert entry.number is not None
+        return entry.number
+    return str(client.get_model_version_by_alias(entry.model, entry.alias).version)
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether an earlier download is still what its manifest says."""
+    if not directory.exists():
+        return False
+    try:
+        check_files(directory, read_manifest(directory))
+    except DataError:
+        return False
+    return True
+
+
+def _download_into(directory: Path, source: str, uri: str) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    arriving = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        arriving.mkdir()
+        here = Path(download_artifacts(artifact_uri=source, dst_path=str(arriving), tracking_uri=uri))
+        check_files(here, read_manifest(here))
+        shutil.rmtree(directory, ignore_errors=True)
+        here.rename(directory)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)

@@ -1,0 +1,28 @@
+"""No listener of HAProxy is left on all interfaces."""
+
+import pytest
+
+from winnow.cluster.haproxy import on_loopback
+
+CONFIGURATION = """
+frontend prometheus
+    bind :9101
+frontend http_frontend
+    bind 127.0.0.1:8000
+listen stats
+  bind *:8404
+  stats enable
+"""
+
+
+def test_every_listener_is_on_loopback():
+    binds = [line.strip() for line in on_loopback(CONFIGURATION).splitlines() if "bind" in line]
+
+    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8000", "bind 127.0.0.1:8404"]
+
+
+def test_ray_still_writes_the_listener_that_is_mended():
+    """If Ray changes its template, the wrapper has to be looked at again."""
+    templates = pytest.importorskip("ray.serve._private.haproxy_templates")
+
+    assert "bind *:{{ config.stats_port }}" in templates.HAPROXY_CONFIG_TEMPLATE
