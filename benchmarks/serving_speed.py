@@ -68,7 +68,7 @@ def work(variant: str, version: Path, threads: int) -> None:
     if variant != SERVE:
         from winnow.serving.standalone import serve_alone
 
-        serve_alone(config, reference=str(version), resolve=Path)
+        serve_alone(config, reference=str(version))
         return
     from winnow.cluster.config import ClusterConfig
     from winnow.cluster.runtime import ray_session

@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> None:
     for factory in options.factories:
         folder = options.cache / f"{factory.replace(',', '_')}-{options.passages}"
         config = IndexConfig(factory=factory, bm25=False, shard_passages=options.passages, build_threads=2)
-        make_version(folder, num_passages=options.passages, config=config)
+        make_version(folder, num_passages=options.passages, config=config, vectors="random")
         bare = bare_search(folder / INDEX)
         retriever = load_retriever(folder, device="cpu")
         queries_QD = draw_queries(options.queries, retriever.encoder.dimension)

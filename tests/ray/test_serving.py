@@ -142,9 +142,9 @@ def test_an_endpoint_answers_as_the_retriever_does_follows_orders_and_leaves_not
         listeners = listening(psutil.Process().children(recursive=True))
         without_key = httpx.post(f"{url}/v1/search", json={"query": "x"}, trust_env=False)
         with Load(url, keys["search"]) as load:
-            swapped = client.swap(str(versions[1]))
             with pytest.raises(ServiceError, match="cannot be served") as refusal:
                 client.swap(str(broken))
+            swapped = client.swap(str(versions[1]))
             back = client.swap(str(versions[0]))
         info = client.info()
         with WinnowClient(url, api_key=keys["search"]) as plain, pytest.raises(ServiceError) as forbidden:

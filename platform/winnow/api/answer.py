@@ -1,6 +1,9 @@
 """``POST /v1/answer``: an answer to a question, with the passages that it stands on."""
 
+import asyncio
+import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,12 +20,21 @@ from winnow.api.models import AnswerRequest, AnswerResponse
 from winnow.api.protocol import SearchAnswer, Searcher, SearchOptions
 from winnow.api.search import note_queries, read_filter, render_hit
 from winnow.engines.protocol import Engine
+from winnow.errors import ConfigError
+
+_log = logging.getLogger("winnow.api")
 
 
-def answer_router(searcher: Searcher, config: ApiConfig, metrics: Metrics, engine: Engine | None) -> APIRouter:
-    """The answer route; without an ``engine`` it answers 404."""
+BuildEngine = Callable[[], Engine]
+"""Makes the engine of the generator. May take long, and fail while its server is away."""
+
+
+def answer_router(
+    searcher: Searcher, config: ApiConfig, metrics: Metrics, build_engine: BuildEngine | None
+) -> APIRouter:
+    """The answer route; without a generator it answers 404."""
     router = APIRouter(tags=["answer"])
-    answerer = engine and Answerer(engine, max_reply_tokens=config.answer_max_tokens, log_errors=config.log_queries)
+    generator = build_engine and _Generator(build_engine, config)
 
     @router.post(
         "/v1/answer",
@@ -33,17 +45,43 @@ def answer_router(searcher: Searcher, config: ApiConfig, metrics: Metrics, engin
     )
     async def answer(request: Request) -> Response:
         """An answer from the passages that fit the question best, with citations."""
-        if answerer is None:
+        if generator is None:
             raise refuse(404, "no generator is configured here; name one as serve.generator, or use /v1/search")
         asked = await read_body(request, AnswerRequest)
         check_text("query", asked.query, max_chars=config.max_query_chars)
         note_queries(request, [asked.query])
         k = config.answer_passages if asked.k is None else asked.k
         check_k(k, most=config.max_k)
+        answerer = await generator.get()
         found = await searcher.search([asked.query], SearchOptions(k, asked.mode, read_filter(asked.filter)))
         return json_response(_render(await _answer(answerer, asked.query, found, metrics), found, answerer.model))
 
     return router
+
+
+class _Generator:
+    """Reached at the first question, not at the start: search must not wait for it."""
+
+    def __init__(self, build_engine: BuildEngine, config: ApiConfig) -> None:
+        self._build_engine = build_engine
+        self._config = config
+        self._building = asyncio.Lock()
+        self._answerer: Answerer | None = None
+
+    async def get(self) -> Answerer:
+        """The generator; refuses with 424 while it cannot be reached."""
+        async with self._building:
+            if self._answerer is None:
+                self._answerer = await self._build()
+        return self._answerer
+
+    async def _build(self) -> Answerer:
+        try:
+            engine = await asyncio.to_thread(self._build_engine)
+        except ConfigError as error:
+            _log.warning("the generator cannot be used: %s", error)
+            raise refuse(424, "the generator cannot be reached; the server's log says why") from None
+        return Answerer(engine, max_reply_tokens=self._config.answer_max_tokens, log_errors=self._config.log_queries)
 
 
 async def _answer(answerer: Answerer, query: str, found: SearchAnswer, metrics: Metrics) -> Answered:

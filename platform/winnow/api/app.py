@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 import winnow
 from winnow.api.admin import admin_router
-from winnow.api.answer import answer_router
+from winnow.api.answer import BuildEngine, answer_router
 from winnow.api.config import ApiConfig
 from winnow.api.embeddings import embeddings_router
 from winnow.api.guard import install_guard
@@ -12,7 +12,6 @@ from winnow.api.metrics import Metrics
 from winnow.api.protocol import Access, Searcher, Versions
 from winnow.api.search import search_router
 from winnow.api.status import status_router
-from winnow.engines.protocol import Engine
 
 
 def build_app(
@@ -22,11 +21,13 @@ def build_app(
     access: Access,
     versions: Versions | None,
     metrics: Metrics,
-    engine: Engine | None = None,
+    build_engine: BuildEngine | None = None,
+    adds_request_ids: bool = True,
 ) -> FastAPI:
     """An ASGI application with the routes of this folder; ``GET /openapi.json`` describes them.
 
-    ``engine`` writes the answers of ``POST /v1/answer``. There is no CORS: web pages of other hosts get nothing.
+    ``build_engine`` makes what writes the answers of ``POST /v1/answer``. ``adds_request_ids`` is off where a server in
+    front puts ``X-Request-ID`` on answers. There is no CORS: web pages of other hosts get nothing.
     """
     # The interactive pages load scripts from other hosts, and the description itself may need a key.
     app = FastAPI(
@@ -40,8 +41,8 @@ def build_app(
     )
     app.include_router(search_router(searcher, config))
     app.include_router(embeddings_router(searcher, config))
-    app.include_router(answer_router(searcher, config, metrics, engine))
+    app.include_router(answer_router(searcher, config, metrics, build_engine))
     app.include_router(admin_router(versions))
     app.include_router(status_router(searcher, config, metrics))
-    install_guard(app, config, access, metrics)
+    install_guard(app, config, access, metrics, adds_request_ids=adds_request_ids)
     return app

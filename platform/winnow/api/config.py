@@ -59,8 +59,11 @@ class ApiConfig(Config):
     rate_per_minute: float | None = Field(default=None, gt=0)
     """Requests per minute that one key may make over all replicas, unless the key has its own limit."""
 
+    log_requests: bool = speed_knob(False)
+    """Write a line for each request into the log: id, route, status, milliseconds, key. Errors are in it anyway."""
+
     log_queries: bool = False
-    """Write the text of queries into the log. Off, because queries may hold what nobody should read."""
+    """Write the text of queries into those lines, too. Off, because queries may hold what nobody should read."""
 
     generator: ServerConfig | None = None
     """The model behind ``POST /v1/answer``: any OpenAI-compatible server. Without it that path answers 404."""
@@ -70,6 +73,12 @@ class ApiConfig(Config):
 
     answer_passages: int = Field(default=5, ge=1)
     """Passages shown to the generator unless the request says another k."""
+
+    @model_validator(mode="after")
+    def _queries_are_logged_with_requests(self) -> Self:
+        if self.log_queries and not self.log_requests:
+            raise ValueError("log_queries=True has no effect without log_requests; set both, or neither")
+        return self
 
 
 class ServeConfig(ApiConfig):
@@ -117,7 +126,7 @@ class ServeConfig(ApiConfig):
 
     @model_validator(mode="after")
     def _beyond_loopback_needs_keys(self) -> Self:
-        if self.keys is None and not _is_loopback(self.host):
+        if self.keys is None and not is_loopback(self.host):
             raise ValueError(
                 f"host={self.host!r} can be reached from other machines, so `keys` must name a file of API keys; "
                 f"make one with `winnow keys create`, or listen on 127.0.0.1"
@@ -137,7 +146,8 @@ class ServeConfig(ApiConfig):
         return (self.num_replicas, self.num_replicas) if isinstance(self.num_replicas, int) else self.num_replicas
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

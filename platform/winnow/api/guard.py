@@ -33,7 +33,9 @@ _HOW = "send `Authorization: Bearer <key>` or `X-API-Key: <key>`, with a key fro
 _LOGGER = logging.getLogger("winnow.api")
 
 
-def install_guard(app: FastAPI, config: ApiConfig, access: Access, metrics: Metrics) -> None:
+def install_guard(
+    app: FastAPI, config: ApiConfig, access: Access, metrics: Metrics, *, adds_request_ids: bool = True
+) -> None:
     """Put ``app`` behind all limits, and make it answer every error as JSON. Each middleware is outside those above it.
 
     Strangers are refused before they cost a slot or a byte of body; every answer has an id and a line in the log.
@@ -46,7 +48,7 @@ def install_guard(app: FastAPI, config: ApiConfig, access: Access, metrics: Metr
     app.add_middleware(Authenticate, access=access, rate_per_minute=config.rate_per_minute)
     app.add_middleware(Deadline, timeout_s=config.request_timeout_s)
     app.add_middleware(Failures)
-    app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries)
+    app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries, adds_header=adds_request_ids)
 
 
 class Authenticate:

@@ -23,13 +23,22 @@ _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _LOGGER = logging.getLogger("winnow.api")
 
 
+def set_up_log(*, requests: bool) -> None:
+    """What the application says goes to standard error: warnings and errors, and with ``requests`` a line for each."""
+    _LOGGER.setLevel(logging.INFO if requests else logging.WARNING)
+    if not _LOGGER.handlers:
+        _LOGGER.addHandler(logging.StreamHandler())
+        _LOGGER.propagate = False
+
+
 class RequestIds:
     """Gives each request the id in its ``X-Request-ID``, or a new one, and its answer the same."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, log_queries: bool = False) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, log_queries: bool = False, adds_header: bool = True) -> None:
         self._app = app
         self._metrics = metrics
         self._log_queries = log_queries
+        self._adds_header = adds_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,6 +52,7 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            if message["type"] == "http.response.start" and self._adds_header:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 

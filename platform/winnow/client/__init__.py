@@ -4,7 +4,16 @@
 ...     client.search(["how do I find out when a file was last changed?"], k=3)
 """
 
-from winnow.client.clients import AsyncWinnowClient, WinnowClient
+from winnow.client.clients import KEY_VARIABLE, AsyncWinnowClient, WinnowClient
 from winnow.client.results import Answer, Citation, ServiceError, Swap, Versioned
 
-__all__ = ["Answer", "AsyncWinnowClient", "Citation", "ServiceError", "Swap", "Versioned", "WinnowClient"]
+__all__ = [
+    "KEY_VARIABLE",
+    "Answer",
+    "AsyncWinnowClient",
+    "Citation",
+    "ServiceError",
+    "Swap",
+    "Versioned",
+    "WinnowClient",
+]

@@ -75,9 +75,9 @@ def health() -> Call[bool]:
     return Call("GET", "/health", lambda _: True, repeat="never", on_failure=False)
 
 
-def ready() -> Call[bool]:
-    """Whether the service could search just now; nothing is tried again."""
-    return Call("GET", "/ready", lambda _: True, repeat="never", on_failure=False)
+def ready() -> Call[str]:
+    """The version that the service could search just now, empty if it could not; nothing is tried again."""
+    return Call("GET", "/ready", lambda body: str(body["version"]), repeat="never", on_failure="")
 
 
 def info() -> Call[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """The named actor that all replicas follow: wanted version, keys, rates.
 
 It does no search and no request waits for it: replicas report once a second, and lease the right to answer keys
-with a limit several requests at a time. Its state survives it: the wanted version in a file, keys in theirs, and
+with a limit several requests at a time. Its state survives it: what is wanted in a file, keys in theirs, and
 what is served in the replicas, which go on without it until it is back.
 """
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,12 +23,15 @@ from winnow.api.protocol import SwapBusyError, SwapRefusedError
 from winnow.api.rates import RateLimiter
 from winnow.errors import WinnowError
 from winnow.files import read_json, write_json
-from winnow.retrieval.reference import RegistryEntry, parse_reference
+from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
 from winnow.serving.rollout import Orders, Report, Rollout, Target
-from winnow.tracking.fetching import Fetched, RetrieverFetcher
+from winnow.tracking.fetching import RetrieverFetcher
 
 NAMESPACE = "winnow"
 _POLL_S = 0.1
+_LONELY_AFTER_S = 600.0
+_log = logging.getLogger("winnow.api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class ServingPlan:
     """Directory, readable by all nodes, for what is fetched from the registry."""
     endpoint: str
     """Unique name of this deployment."""
+
+    @property
+    def memory(self) -> Path:
+        """What the actor must know after a restart."""
+        return self.cache / f"wanted-{self.endpoint}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +66,39 @@ class Control:
     def __init__(self, plan: ServingPlan) -> None:
         self._plan = plan
         self._fetcher = RetrieverFetcher(plan.tracking_uri, plan.cache)
-        self._access = LocalAccess(plan.config.keys)
         self._rates = RateLimiter()
         self._starting = asyncio.Lock()
+        self._access: LocalAccess | None = None
         self._rollout: Rollout | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._located: Located | None = None
+        """What the reference named at the start; remembered as good once a replica serves it."""
         self._seen: str | None = None
-        """What the alias named when it was last looked at: only a move swaps, so a rollback by hand stays."""
+        """What the alias named when it was last followed: only a move swaps, so a rollback by hand stays."""
+        self._heard = time.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> Target:
-        """What a replica that starts should serve. Raises ``ConfigError``, ``DataError``."""
+        """What a replica that starts should serve. Raises ``ConfigError``, ``DataError``, and may be asked again."""
         async with self._starting:
             if self._rollout is None:
-                self._rollout = Rollout(await asyncio.to_thread(self._first_target))
-                self._follow()
+                self._access = LocalAccess(self._plan.config.keys)
+                target = await asyncio.to_thread(self._first_target)
+                self._rollout = Rollout(target, first_generation=time.time_ns() // 10**6)
+                self._tasks = [asyncio.create_task(self._end_when_lonely()), *self._follow()]
         return self._rollout.target
 
     async def report(self, replica: str, report: Report) -> Synced:
         """The orders for ``replica``, and the keys in force."""
         await self.start()
-        rollout = self._started()
+        rollout, self._heard = self._started(), time.monotonic()
         served = rollout.target.generation
-        orders = rollout.report(replica, report, now=time.monotonic())
+        orders = rollout.report(replica, report, now=self._heard)
         if rollout.target.generation != served:
-            self._remember(rollout.target)
+            self._save(rollout.target)
+        if self._located is not None and report.serving == rollout.target.generation:
+            self._fetcher.remember(self._plan.reference, self._located)
+            self._located = None
+        assert self._access is not None
         keys = self._access.keys
         return Synced(orders, None if keys is None else keys.to_json())
 
@@ -100,10 +118,17 @@ class Control:
         """
         await self.start()
         try:
-            fetched = await asyncio.to_thread(self._fetcher.fetch, reference)
+            located = await asyncio.to_thread(self._fetcher.fetch, reference)
+            wanted = read_manifest(located.directory).version
         except WinnowError as error:
             raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
-        return await self._propose(reference, fetched)
+        if located.notice is not None:
+            raise SwapRefusedError(f"{reference!r} cannot be served: {located.notice}")
+        if self._started().is_settled_on(wanted):
+            return len(self._started().versions()), wanted
+        outcome = await self._propose(reference, located)
+        self._fetcher.remember(reference, located)
+        return outcome
 
     async def describe(self) -> Mapping[str, Any]:
         """What is wanted, and what each replica serves."""
@@ -116,66 +141,83 @@ class Control:
             "refused": {str(generation): reason for generation, reason in rollout.failures.items()},
         }
 
-    async def _propose(self, reference: str, fetched: Fetched) -> tuple[int, str]:
+    async def _propose(self, reference: str, located: Located) -> tuple[int, str]:
         rollout = self._started()
-        generation = rollout.propose(reference, str(fetched.directory), notice=fetched.notice)
+        generation = rollout.propose(reference, str(located.directory))
         deadline = time.monotonic() + self._plan.config.start_timeout_s
         while not rollout.is_served(generation):
             if generation in rollout.failures:
                 raise SwapRefusedError(f"{reference!r} cannot be served: {rollout.failures[generation]}")
             if time.monotonic() > deadline:
-                waited = f"not every replica had it within {self._plan.config.start_timeout_s:g} s"
-                rollout.give_up(generation, waited)
-                raise SwapRefusedError(f"{reference!r} is not served: {waited}")
+                if rollout.is_decided(generation):
+                    # Too late to go back: who does not serve it yet is replaced, or does so soon.
+                    break
+                rollout.give_up(generation, f"not every replica had it after {self._plan.config.start_timeout_s:g} s")
             await asyncio.sleep(_POLL_S)
         versions = rollout.versions()
         return len(versions), next(iter(versions.values()), "")
 
     def _first_target(self) -> Target:
         with contextlib.suppress(FileNotFoundError):
-            return Target(**read_json(self._memory))
-        fetched = self._fetcher.fetch(self._plan.reference)
-        self._seen = fetched.number
-        return Target(self._plan.reference, str(fetched.directory), 1, fetched.notice)
+            known = read_json(self._plan.memory)
+            self._seen = known["seen"]
+            return Target(**known["target"])
+        located = self._fetcher.fetch(self._plan.reference)
+        self._located, self._seen = located, located.number
+        target = Target(self._plan.reference, str(located.directory), 1, located.notice)
+        self._save(target)
+        return target
 
-    def _remember(self, target: Target) -> None:
-        write_json(self._memory, asdict(target))
-
-    @property
-    def _memory(self) -> Path:
-        return self._plan.cache / f"wanted-{self._plan.endpoint}.json"
+    def _save(self, target: Target) -> None:
+        write_json(self._plan.memory, {"target": asdict(target), "seen": self._seen})
 
     def _started(self) -> Rollout:
         assert self._rollout is not None
         return self._rollout
 
-    def _follow(self) -> None:
+    def _follow(self) -> list[asyncio.Task[None]]:
         entry = parse_reference(self._plan.reference)
-        if isinstance(entry, RegistryEntry) and entry.alias is not None:
-            self._following = asyncio.create_task(self._follow_alias())
+        follows = isinstance(entry, RegistryEntry) and entry.alias is not None
+        return [asyncio.create_task(self._follow_alias())] if follows else []
 
     async def _follow_alias(self) -> None:
         while True:
             await asyncio.sleep(self._plan.config.follow_registry_s)
-            number = await asyncio.to_thread(self._fetcher.number, self._plan.reference)
-            if number is None:
-                continue
-            if number == self._seen:
-                self._started().clear_notice()
-                continue
-            with contextlib.suppress(SwapBusyError):
-                await self._follow_to(number)
+            try:
+                await self._look_at_alias()
+            except Exception:
+                _log.exception("the alias could not be looked up; it is tried again")
 
-    async def _follow_to(self, number: str) -> None:
+    async def _look_at_alias(self) -> None:
+        number = await asyncio.to_thread(self._fetcher.number, self._plan.reference)
+        rollout = self._started()
+        failed_before = len(rollout.failures)
+        if number is None:
+            return
+        if number == self._seen:
+            rollout.clear_notice()
+            return
         try:
             await self.swap(self._plan.reference)
+        except SwapBusyError:
+            return
         except SwapRefusedError as error:
-            print(f"[serve] {error}; the version served before goes on", flush=True)
+            _log.warning("%s; the version served before goes on", error)
+            if len(rollout.failures) == failed_before:
+                # It never came to the replicas: the download failed, and may work the next time.
+                return
         self._seen = number
+        self._save(rollout.target)
+
+    async def _end_when_lonely(self) -> None:
+        """Nobody else would end the actor of a deployment that was replaced or deleted."""
+        while time.monotonic() - self._heard < _LONELY_AFTER_S:
+            await asyncio.sleep(_LONELY_AFTER_S / 10)
+        stop_control(self._plan)
 
 
 def control_actor(plan: ServingPlan) -> ActorHandle:
-    """The actor of ``plan``'s endpoint, started if it is not there; only ``stop_control`` ends it."""
+    """The actor of ``plan``'s endpoint, started if it is not there."""
     return (
         ray.remote(Control)
         .options(
@@ -192,10 +234,7 @@ def control_actor(plan: ServingPlan) -> ActorHandle:
 
 
 def stop_control(plan: ServingPlan) -> None:
-    """End the actor of ``plan``'s endpoint, if there is one."""
-    try:
+    """End the actor of ``plan``'s endpoint, if there is one, and forget what it knew."""
+    plan.memory.unlink(missing_ok=True)
+    with contextlib.suppress(ValueError):
         ray.kill(ray.get_actor(f"control-{plan.endpoint}", namespace=NAMESPACE))
-    except ValueError:
-        return
-    finally:
-        (plan.cache / f"wanted-{plan.endpoint}.json").unlink(missing_ok=True)

@@ -9,25 +9,29 @@ import ipaddress
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray._common.tls_utils import add_port_to_grpc_server
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from ray.serve._private import replica as serve_replica
+from ray.serve.context import _get_global_client as get_global_client
 from ray.util import get_node_ip_address
 
 from winnow.api.app import build_app
+from winnow.api.config import is_loopback
 from winnow.api.keys import KeyRing
-from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, SearchOptions, SwapOutcome
+from winnow.api.protocol import EmbeddingAnswer, NotReadyError, Readiness, SearchAnswer, SearchOptions, SwapOutcome
 from winnow.api.rates import LeasedRates
+from winnow.api.request_ids import set_up_log
 from winnow.cluster.control import ServingPlan, control_actor
 from winnow.cluster.serve_metrics import RayMetrics
 from winnow.engines.server_engine import ServerEngine
-from winnow.errors import WinnowError
+from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.modeling.protocol import Side
 from winnow.serving.rollout import Orders, Report, Target
 from winnow.serving.service import RetrieverService
@@ -44,6 +48,8 @@ class RetrieverReplica:
 
     async def __init__(self, plan: ServingPlan) -> None:
         _listen_where_ray_listens()
+        _check_keys(plan)
+        set_up_log(requests=plan.config.log_requests)
         self._plan = plan
         self._name = uuid.uuid4().hex[:12]
         self._metrics = RayMetrics()
@@ -51,22 +57,31 @@ class RetrieverReplica:
         self._control = control_actor(plan)
         self._rates = LeasedRates(self._lease)
         self._keys: KeyRing | None = None
-        target = await self._control.start.remote()
-        self._served = target
-        await self._service.start(Path(target.directory))
+        self._served = self._wanted = await _remote(self._control.start.remote())
+        await self._service.start(Path(self._served.directory))
         self._prepared: tuple[int, str] | None = None
         self._refused: tuple[int, str] | None = None
         self._loading: asyncio.Task[None] | None = None
-        await self._report()
+        await self._catch_up()
         self._reporting = asyncio.create_task(self._keep_reporting())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         generator = self._plan.config.generator
-        engine = None if generator is None else ServerEngine(generator)
-        return build_app(self, self._plan.config, access=self, versions=self, metrics=self._metrics, engine=engine)
+        return build_app(
+            self,
+            self._plan.config,
+            access=self,
+            versions=self,
+            metrics=self._metrics,
+            build_engine=None if generator is None else partial(ServerEngine, generator),
+            # Serve does.
+            adds_request_ids=False,
+        )
 
     async def check_health(self) -> None:
-        """For Serve, which replaces a replica whose searches hang."""
+        """For Serve, which replaces a replica whose searches hang, or that cannot load what all others serve."""
+        if self._refused is not None and self._refused[0] == self._wanted.generation:
+            raise RuntimeError(f"the wanted version cannot be loaded: {self._refused[1]}")
         readiness = self._service.readiness()
         if readiness.age_s is not None and readiness.age_s > _HUNG_AFTER_S:
             raise RuntimeError(f"no search has ended for {readiness.age_s:.0f} s: {readiness.detail}")
@@ -90,15 +105,11 @@ class RetrieverReplica:
 
     async def swap(self, reference: str) -> SwapOutcome:
         started, previous = time.monotonic(), str(self._service.info()["version"])
-        try:
-            replicas, version = await self._control.swap.remote(reference)
-        except RayTaskError as error:
-            # The actor's own error, without the traceback that Ray puts into the message.
-            raise error.cause from None
+        replicas, version = await _remote(self._control.swap.remote(reference))
         return SwapOutcome(version, previous, time.monotonic() - started, replicas)
 
     async def describe(self) -> Mapping[str, Any]:
-        return await self._control.describe.remote()
+        return await _remote(self._control.describe.remote())
 
     # Access
 
@@ -112,15 +123,30 @@ class RetrieverReplica:
     async def _lease(self, key_id: str, per_minute: float, amount: int) -> tuple[int, float]:
         return await self._control.lease.remote(key_id, per_minute, amount)
 
+    async def _catch_up(self) -> None:
+        """Returns when this replica serves what all are told to; a swap may have gone on while it loaded."""
+        await self._report()
+        while self._served.generation != self._wanted.generation:
+            if self._refused is not None and self._refused[0] == self._wanted.generation:
+                raise DataError(self._refused[1])
+            await asyncio.sleep(_REPORT_EVERY_S / 10)
+            await self._report()
+
     async def _keep_reporting(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)
             # Without the actor a replica goes on with the version and the keys it has.
-            with contextlib.suppress(RayError):
+            try:
                 await self._report()
+            except ActorDiedError:
+                with contextlib.suppress(RayError):
+                    self._control = control_actor(self._plan)
+            except (RayError, WinnowError, NotReadyError) as error:
+                _log.warning("no orders can be had (%s); this replica goes on as it is", type(error).__name__)
 
     async def _report(self) -> None:
         synced = await self._control.report.remote(self._name, self._state())
+        self._wanted = synced.orders.serve
         self._keys = None if synced.keys is None else KeyRing.from_json(synced.keys)
         self._obey(synced.orders)
 
@@ -169,6 +195,26 @@ class RetrieverReplica:
             self._reporting.cancel()
             await self._control.leave.remote(self._name)
             await self._service.stop()
+
+
+async def _remote(call: Awaitable[Any]) -> Any:
+    """What the actor returns. Raises its own errors without the traceback that Ray puts into their messages."""
+    try:
+        return await call
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayActorError:
+        raise NotReadyError("the actor that orders the replicas is being restarted; try again") from None
+
+
+def _check_keys(plan: ServingPlan) -> None:
+    """Returns unless Serve listens beyond loopback and nobody is asked for a key; raises ``ConfigError`` then."""
+    host = get_global_client().http_config.host
+    if plan.config.keys is None and not is_loopback(host):
+        raise ConfigError(
+            f"Ray Serve listens on {host!r}, which other machines can reach, so `keys` must name a file of API keys; "
+            f"make one with `winnow keys create`, or set http_options.host to 127.0.0.1"
+        )
 
 
 def _listen_where_ray_listens() -> None:

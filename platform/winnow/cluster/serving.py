@@ -26,6 +26,8 @@ from winnow.tracking.store import tracking_uri
 APPLICATION = "winnow"
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 _STOP_TIMEOUT_S = 30.0
+_SLOW_CLIENTS = 10_000
+"""Requests whose bodies are still arriving count for Serve, and must not keep others out."""
 
 
 def plan_serving(reference: str, config: ServeConfig, *, output: Path) -> ServingPlan:
@@ -55,7 +57,7 @@ def _scaling(config: ServeConfig) -> dict[str, Any]:
 def _patience(config: ServeConfig) -> dict[str, Any]:
     return {
         # The application itself refuses what is too much, as JSON; Serve passes everything on to it.
-        "max_ongoing_requests": 2 * config.max_pending,
+        "max_ongoing_requests": config.max_pending + _SLOW_CLIENTS,
         # A version that cannot be loaded fails the same way again.
         "max_constructor_retry_count": 1,
         "graceful_shutdown_timeout_s": config.drain_s,
@@ -79,7 +81,8 @@ def serving(plan: ServingPlan) -> Iterator[str]:
             "Ray Serve runs on this Ray already, and its address cannot be changed; "
             "deploy to it with `serve deploy serve/config.yaml`, or leave RAY_ADDRESS unset to get a local Ray"
         )
-    preflight("serving", {"CPU": config.replica_cpus}, count=config.replica_range[0])
+    bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
+    preflight("serving", bundle, count=config.replica_range[0])
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.start(

@@ -7,7 +7,7 @@ version, relative ones taken from the YAML file.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, ValidationInfo
 
@@ -22,6 +22,37 @@ class RegistryEntry:
     model: str
     alias: str | None = None
     number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A retriever version on this machine's disk."""
+
+    directory: Path
+    number: str | None = None
+    """Its number in the registry."""
+    notice: str | None = None
+    """Why this is the last good version and not the one that the registry names now."""
+
+
+class Source(Protocol):
+    """Where versions come from: the registry, or directories alone."""
+
+    def fetch(self, reference: str) -> Located:
+        """The version that ``reference`` names now; may take long. Raises ``ConfigError``, ``DataError``."""
+
+    def remember(self, reference: str, located: Located) -> None:
+        """Note that ``located`` is served."""
+
+
+class Directories:
+    """Implements ``Source`` where there is no registry to ask."""
+
+    def fetch(self, reference: str) -> Located:
+        return Located(Path(reference))
+
+    def remember(self, reference: str, located: Located) -> None:
+        """Directories are where they are."""
 
 
 def parse_reference(reference: str) -> RegistryEntry | Path:

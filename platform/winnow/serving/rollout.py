@@ -51,6 +51,8 @@ class Rollout:
     target: Target
     forget_after_s: float = 10.0
     """A replica that has not reported for so long is gone."""
+    first_generation: int = 0
+    """Swaps are counted from here, so that what replicas have of a rollout before a restart is not taken for this."""
     candidate: Target | None = None
     failures: dict[int, str] = field(default_factory=dict)
     """Why a generation was given up."""
@@ -60,7 +62,7 @@ class Rollout:
         """The generation under which the version in ``directory`` will be served. Raises ``SwapBusyError``."""
         if self.candidate is not None:
             raise SwapBusyError(f"{self.candidate.reference!r} is being loaded already; wait until that is done")
-        generation = max([self.target.generation, *self.failures]) + 1
+        generation = max([self.first_generation - 1, self.target.generation, *self.failures]) + 1
         self.candidate = Target(reference, directory, generation, notice)
         return generation
 
@@ -86,11 +88,19 @@ class Rollout:
         """What is served is what the registry names after all."""
         self.target = replace(self.target, notice=None)
 
+    def is_decided(self, generation: int) -> bool:
+        """Whether ``generation`` is what replicas are told to serve, or has been already."""
+        return self.target.generation >= generation
+
     def is_served(self, generation: int) -> bool:
         """Whether every replica serves ``generation``."""
         return self.target.generation == generation and all(
             replica.report.serving == generation for replica in self._replicas.values()
         )
+
+    def is_settled_on(self, version: str) -> bool:
+        """Whether every replica serves ``version`` and nothing else is being loaded."""
+        return self.candidate is None and set(self.versions().values()) == {version}
 
     def versions(self) -> dict[str, str]:
         """By replica, the version that it serves."""

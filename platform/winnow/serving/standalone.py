@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ from winnow.api.guard import LocalAccess
 from winnow.api.ports import bind_port
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapBusyError, SwapOutcome, SwapRefusedError
+from winnow.api.request_ids import set_up_log
 from winnow.engines.server_engine import ServerEngine
 from winnow.errors import WinnowError
 from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.reference import Directories, Located, Source
 from winnow.serving.service import RetrieverService
-
-Resolve = Callable[[str], Path]
-"""From a reference (a directory, ``model@alias``, ``model/number``) to the version's directory; may take long."""
 
 _KEEP_ALIVE_S = 75
 """Longer than clients and balancers keep idle connections, so that none is closed under a request on its way."""
 
 
 def serve_alone(
-    config: ServeConfig, *, reference: str, resolve: Resolve = Path, on_ready: Callable[[], None] = lambda: None
+    config: ServeConfig,
+    *,
+    reference: str,
+    source: Source = Directories(),
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Returns after SIGTERM or SIGINT, when the requests in work are answered, or ``drain_s`` is over.
 
@@ -39,20 +43,23 @@ def serve_alone(
     port is taken, before anything is loaded; ``DataError`` if the version cannot be served.
     """
     with contextlib.closing(bind_port(config.host, config.port)) as bound:
+        set_up_log(requests=config.log_requests)
         access = LocalAccess(config.keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, access, bound, reference, resolve, on_ready))
+            runner.run(_serve(config, access, bound, reference, source, on_ready))
 
 
 class LocalVersions:
     """Implements ``Versions`` of ``protocol.py`` over the one service of this process."""
 
-    def __init__(self, service: RetrieverService, *, reference: str, directory: Path, resolve: Resolve = Path) -> None:
-        """``reference`` and ``directory`` are of the version that ``service`` was started with."""
+    def __init__(
+        self, service: RetrieverService, *, reference: str, located: Located, source: Source = Directories()
+    ) -> None:
+        """``reference`` and ``located`` are of the version that ``service`` was started with."""
         self._service = service
         self._reference = reference
-        self._directory = directory
-        self._resolve = resolve
+        self._located = located
+        self._source = source
         self._swapping: asyncio.Task[SwapOutcome] | None = None
 
     async def swap(self, reference: str) -> SwapOutcome:
@@ -62,18 +69,31 @@ class LocalVersions:
         self._swapping = asyncio.create_task(self._swap(reference))
         return await asyncio.shield(self._swapping)
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What ``/info`` says beside the version."""
+        notice = {} if self._located.notice is None else {"notice": self._located.notice}
+        return {"reference": self._reference, **notice}
+
     async def describe(self) -> Mapping[str, Any]:
         """What is wanted, and what this process serves."""
         return {
-            "wanted": {"reference": self._reference, "directory": str(self._directory)},
+            "wanted": {
+                "reference": self._reference,
+                "directory": str(self._located.directory),
+                "notice": self._located.notice,
+            },
             "replicas": {"local": self._service.info()["version"]},
         }
 
     async def _swap(self, reference: str) -> SwapOutcome:
         started, previous = time.monotonic(), str(self._service.info()["version"])
         try:
-            directory = await asyncio.to_thread(self._resolve, reference)
-            version = await self._serve_version(directory, previous)
+            located = await asyncio.to_thread(self._source.fetch, reference)
+            if located.notice is not None:
+                raise SwapRefusedError(located.notice)
+            version = await self._serve_version(located.directory, previous)
+            await asyncio.to_thread(self._source.remember, reference, located)
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
@@ -81,7 +101,7 @@ class LocalVersions:
         finally:
             # A task that failed keeps all that was loaded for it.
             self._swapping = None
-        self._reference, self._directory = reference, directory
+        self._reference, self._located = reference, located
         return SwapOutcome(version, previous, time.monotonic() - started)
 
     async def _serve_version(self, directory: Path, previous: str) -> str:
@@ -90,6 +110,18 @@ class LocalVersions:
         version = await self._service.prepare(directory)
         self._service.activate(version)
         return version
+
+
+class _Described:
+    """``service`` as the application's searcher; its ``info`` says what was asked for, too."""
+
+    def __init__(self, service: RetrieverService, versions: LocalVersions) -> None:
+        self.search, self.embed, self.readiness = service.search, service.embed, service.readiness
+        self._service = service
+        self._versions = versions
+
+    def info(self) -> Mapping[str, Any]:
+        return {**self._service.info(), **self._versions.facts}
 
 
 class _Server(uvicorn.Server):
@@ -110,22 +142,22 @@ async def _serve(
     access: LocalAccess,
     bound: socket.socket,
     reference: str,
-    resolve: Resolve,
+    source: Source,
     on_ready: Callable[[], None],
 ) -> None:
-    directory = await asyncio.to_thread(resolve, reference)
+    located = await asyncio.to_thread(source.fetch, reference)
     metrics = PrometheusMetrics()
     service = RetrieverService(config, metrics, threads=config.replica_threads)
-    versions = LocalVersions(service, reference=reference, directory=directory, resolve=resolve)
-    engine = None if config.generator is None else ServerEngine(config.generator)
-    app = build_app(service, config, access=access, versions=versions, metrics=metrics, engine=engine)
-    await service.start(directory)
+    versions = LocalVersions(service, reference=reference, located=located, source=source)
+    build_engine = None if config.generator is None else partial(ServerEngine, config.generator)
+    searcher = _Described(service, versions)
+    app = build_app(searcher, config, access=access, versions=versions, metrics=metrics, build_engine=build_engine)
+    await service.start(located.directory)
+    source.remember(reference, located)
     try:
         await _answer_requests(app, config, bound, on_ready)
     finally:
         await service.stop()
-        if engine is not None:
-            engine.close()
 
 
 async def _answer_requests(app: Any, config: ServeConfig, bound: socket.socket, on_ready: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The retriever version behind an HTTP endpoint: for three questions, until Ctrl-C, or in the background."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from winnow.api.ports import check_port
-from winnow.client import WinnowClient
+from winnow.client import KEY_VARIABLE, WinnowClient
 from winnow.cluster.control import ServingPlan
 from winnow.cluster.runtime import ray_session
 from winnow.cluster.serving import endpoint_url, plan_serving, serving
@@ -63,11 +64,10 @@ def serve_until_stopped(config: RunConfig) -> None:
 def serve_without_ray(config: RunConfig) -> None:
     """Returns after Ctrl-C or SIGTERM. One process under uvicorn: starts in seconds, swaps and metrics included."""
     plan = _plan_serving(config)
-    fetcher = RetrieverFetcher(plan.tracking_uri, plan.cache)
     serve_alone(
         config.serve,
         reference=plan.reference,
-        resolve=lambda reference: fetcher.fetch(reference).directory,
+        source=RetrieverFetcher(plan.tracking_uri, plan.cache),
         on_ready=lambda: print(f"[serve] ready: {endpoint_url(config.serve)}\n[serve] stop with Ctrl-C", flush=True),
     )
 
@@ -83,7 +83,11 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 def _build_in_background(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     started = time.monotonic()
     process, url = _spawn(config, context.output / "serve")
-    summary = _ask(config, context, url, time.monotonic() - started)
+    try:
+        summary = _ask(config, context, url, time.monotonic() - started)
+    except WinnowError:
+        process.terminate()
+        raise
     print(f"[serve] still running: {_example_call(url)}\n[serve] stop it with: kill {process.pid}", flush=True)
     return {**summary, "url": url, "pid": process.pid}
 
@@ -98,6 +102,9 @@ def _reference(config: RunConfig) -> str:
 
 def _ask(config: RunConfig, context: StepContext, url: str, seconds_to_ready: float) -> Mapping[str, Any]:
     version = _announce(url, seconds_to_ready)
+    if config.serve.keys is not None and not os.environ.get(KEY_VARIABLE):
+        print(f"[serve] serve.ask is left out: the endpoint asks for a key, and {KEY_VARIABLE} is not set", flush=True)
+        return {"version": version, "num_questions": 0, "seconds_to_ready": round(seconds_to_ready, 1)}
     answers = _search(url, config.serve.ask, config.serve.ask_k)
     for question, hits in answers.items():
         print(_render(question, hits), flush=True)
@@ -115,7 +122,7 @@ def _search(url: str, questions: Sequence[str], k: int) -> dict[str, list[Scored
 
 def _announce(url: str, seconds: float) -> str:
     with WinnowClient(url) as client:
-        version = client.info()["version"]
+        version = str(client.ready())
     print(f"[serve] ready in {seconds:.1f} s: {url}, retriever version {version}", flush=True)
     return version
 
@@ -176,7 +183,7 @@ def _as_yaml(config: RunConfig) -> str:
 def _wait_for(process: subprocess.Popen[bytes], url: str, log: Path, *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     with WinnowClient(url) as client:
-        while not client.health():
+        while not client.ready():
             if process.poll() is not None:
                 raise WinnowError(f"the endpoint ended with exit code {process.returncode}; see {log}\n{_tail(log)}")
             if time.monotonic() > deadline:

@@ -1,12 +1,11 @@
 """Retriever versions out of MLflow's registry, kept in a local cache.
 
-Files are downloaded and loaded by us: nothing that MLflow would unpickle is opened. What was fetched last for a
+Files are downloaded and loaded by us: nothing that MLflow would unpickle is opened. What was served last for a
 reference is remembered, so that an endpoint starts while the registry cannot be reached.
 """
 
 import shutil
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,23 +14,12 @@ from filelock import FileLock
 from winnow.config import fingerprint
 from winnow.errors import ConfigError, DataError
 from winnow.files import read_json, write_json
-from winnow.retrieval.reference import RegistryEntry, parse_reference
+from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
 from winnow.retrieval.version import check_files, read_manifest
 from winnow.tracking.store import EntryRefused, TrackerUnavailable, connect, translated_errors, without_credentials
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A retriever version on this machine's disk."""
-
-    directory: Path
-    number: str | None = None
-    """Its number in the registry."""
-    notice: str | None = None
-    """Why this is the last good version and not the one that the registry names now."""
 
 
 class RetrieverFetcher:
@@ -41,24 +29,27 @@ class RetrieverFetcher:
         self._uri = uri
         self._cache = cache
 
-    def fetch(self, reference: str) -> Fetched:
+    def fetch(self, reference: str) -> Located:
         """The version that ``reference`` names now.
 
-        While the registry cannot be reached it is the one fetched last, with a notice. Raises ``ConfigError``
+        While the registry cannot be reached it is the one served last, with a notice. Raises ``ConfigError``
         for an entry that does not exist, ``DataError`` if the registry is away and nothing was fetched before.
         """
         target = parse_reference(reference)
         if isinstance(target, Path):
-            return Fetched(target.resolve())
+            return Located(target.resolve())
         try:
             with translated_errors():
-                fetched = self._download(connect(self._uri), target)
+                return self._download(connect(self._uri), target)
         except EntryRefused as error:
             raise ConfigError(f"the registry has no {reference!r}: {error}") from error
         except TrackerUnavailable as error:
             return self._last_good(reference, str(error))
-        write_json(self._note(reference), {"number": fetched.number, "directory": str(fetched.directory)})
-        return fetched
+
+    def remember(self, reference: str, located: Located) -> None:
+        """Note that ``located`` is served, so that it is what is fetched while the registry is away."""
+        if located.number is not None and located.notice is None:
+            write_json(self._note(reference), {"number": located.number, "directory": str(located.directory)})
 
     def number(self, reference: str) -> str | None:
         """The number that ``reference`` names now; ``None`` for a directory, or while the registry is away."""
@@ -71,7 +62,7 @@ class RetrieverFetcher:
         except (EntryRefused, TrackerUnavailable):
             return None
 
-    def _download(self, client: "MlflowClient", entry: RegistryEntry) -> Fetched:
+    def _download(self, client: "MlflowClient", entry: RegistryEntry) -> Located:
         number = _number(client, entry)
         version = client.get_model_version(entry.model, number)
         # Numbers start anew in another registry, so the place of the files is part of the name.
@@ -79,18 +70,18 @@ class RetrieverFetcher:
         with FileLock(self._locked(directory)):
             if not _is_whole(directory):
                 _download_into(directory, str(version.source), self._uri)
-        return Fetched(directory, number)
+        return Located(directory, number)
 
-    def _last_good(self, reference: str, reason: str) -> Fetched:
+    def _last_good(self, reference: str, reason: str) -> Located:
         try:
             note = read_json(self._note(reference))
         except FileNotFoundError:
             raise DataError(
                 f"the registry at {without_credentials(self._uri)} cannot be reached ({reason}), and {reference!r} was "
-                f"never fetched to {str(self._cache)!r}; start the registry, or serve a directory"
+                f"never served from {str(self._cache)!r}; start the registry, or serve a directory"
             ) from None
-        notice = f"the registry cannot be reached ({reason}); this is the version fetched last"
-        return Fetched(Path(note["directory"]), note["number"], notice)
+        notice = f"the registry cannot be reached ({reason}); this is the version served last"
+        return Located(Path(note["directory"]), note["number"], notice)
 
     def _note(self, reference: str) -> Path:
         return self._cache / f"last-{fingerprint(without_credentials(self._uri), reference)}.json"

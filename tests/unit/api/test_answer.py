@@ -30,7 +30,14 @@ QUESTION = {"query": "which river flows through Paris", "k": 2}
 def serve(engine, passages=PASSAGES, config=ApiConfig(answer_max_tokens=50)):
     metrics = PrometheusMetrics()
     access = LocalAccess(None)
-    app = build_app(OverlapSearcher(passages), config, access=access, versions=None, metrics=metrics, engine=engine)
+    app = build_app(
+        OverlapSearcher(passages),
+        config,
+        access=access,
+        versions=None,
+        metrics=metrics,
+        build_engine=engine and (lambda: engine),
+    )
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -137,7 +137,9 @@ def test_every_answer_carries_the_id_of_its_request(http):
 def test_queries_are_in_the_log_only_if_that_is_switched_on(searcher, caplog, is_on, count):
     caplog.set_level("INFO", logger="winnow.api")
 
-    TestClient(build(searcher, ApiConfig(log_queries=is_on))).post("/v1/search", json={"query": "private matter"})
+    TestClient(build(searcher, ApiConfig(log_requests=True, log_queries=is_on))).post(
+        "/v1/search", json={"query": "private matter"}
+    )
 
     assert sum("private matter" in line for line in caplog.messages) == count
     assert any("/v1/search 200" in line for line in caplog.messages)

@@ -21,8 +21,17 @@ def test_every_listener_is_on_loopback():
     assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8000", "bind 127.0.0.1:8404"]
 
 
+def test_the_endpoint_itself_listens_where_it_was_asked_to():
+    everywhere = CONFIGURATION.replace("bind 127.0.0.1:8000", "bind *:8000")
+
+    binds = [line.strip() for line in on_loopback(everywhere).splitlines() if "bind" in line]
+
+    assert binds == ["bind 127.0.0.1:9101", "bind *:8000", "bind 127.0.0.1:8404"]
+
+
 def test_ray_still_writes_the_listener_that_is_mended():
     """If Ray changes its template, the wrapper has to be looked at again."""
     templates = pytest.importorskip("ray.serve._private.haproxy_templates")
 
     assert "bind *:{{ config.stats_port }}" in templates.HAPROXY_CONFIG_TEMPLATE
+    assert "\nfrontend http_frontend\n" in templates.HAPROXY_CONFIG_TEMPLATE

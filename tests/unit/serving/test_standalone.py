@@ -19,6 +19,7 @@ from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapBusyError, SwapRefusedError
 from winnow.errors import ConfigError, DataError
 from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.reference import Directories, Located
 from winnow.serving.service import RetrieverService
 from winnow.serving.standalone import LocalVersions, serve_alone
 
@@ -157,12 +158,19 @@ def test_a_version_that_cannot_be_served_leaves_the_port_free(tmp_path, port):
     bind_port("127.0.0.1", port).close()
 
 
-def with_versions(first, act, *, resolve):
+class Fetching(Directories):
+    """A source that does as it is told."""
+
+    def __init__(self, fetch):
+        self.fetch = lambda reference: Located(fetch(reference))
+
+
+def with_versions(first, act, *, fetch):
     async def run():
         service = RetrieverService(ApiConfig(), PrometheusMetrics())
         await service.start(first)
         try:
-            return await act(LocalVersions(service, reference="a", directory=first, resolve=resolve))
+            return await act(LocalVersions(service, reference="a", located=Located(first), source=Fetching(fetch)))
         finally:
             await service.stop()
 
@@ -177,19 +185,19 @@ def test_a_swap_to_what_is_served_already_loads_nothing(first, tmp_path):
     async def act(versions):
         return await versions.swap("b"), await versions.describe()
 
-    outcome, described = with_versions(first, act, resolve=lambda _: manifest_only)
+    outcome, described = with_versions(first, act, fetch=lambda _: manifest_only)
 
     version = read_manifest(first).version
     assert (outcome.version, outcome.previous, outcome.replicas) == (version, version, 1)
     assert described == {
-        "wanted": {"reference": "b", "directory": str(manifest_only)},
+        "wanted": {"reference": "b", "directory": str(manifest_only), "notice": None},
         "replicas": {"local": version},
     }
 
 
 @pytest.mark.parametrize("problem", [DataError("no such entry"), ConfigError("registry down"), OSError("disk")])
 def test_a_reference_that_leads_nowhere_is_refused_and_says_what_is_still_served(first, problem):
-    def resolve(_):
+    def fetch(_):
         raise problem
 
     async def act(versions):
@@ -197,13 +205,13 @@ def test_a_reference_that_leads_nowhere_is_refused_and_says_what_is_still_served
             await versions.swap("model@gone")
         return await versions.describe()
 
-    assert with_versions(first, act, resolve=resolve)["wanted"]["reference"] == "a"
+    assert with_versions(first, act, fetch=fetch)["wanted"]["reference"] == "a"
 
 
 def test_one_swap_at_a_time_and_a_caller_that_goes_away_does_not_stop_it(first, second):
     gate, entered = threading.Event(), threading.Event()
 
-    def resolve(_):
+    def fetch(_):
         entered.set()
         assert gate.wait(10)
         return second
@@ -219,6 +227,6 @@ def test_one_swap_at_a_time_and_a_caller_that_goes_away_does_not_stop_it(first, 
             await asyncio.sleep(0.01)
         return described
 
-    described = with_versions(first, act, resolve=resolve)
+    described = with_versions(first, act, fetch=fetch)
 
     assert described["replicas"] == {"local": read_manifest(second).version}

@@ -83,6 +83,8 @@ def test_a_damaged_version_is_refused_and_leaves_nothing_in_the_cache(registry, 
 
 def test_while_the_registry_is_away_the_last_good_version_is_served_and_said_to_be(registry, fetcher, monkeypatch):
     registry("first")
+    fetcher.remember("winnow@champion", fetcher.fetch("winnow@champion"))
+    registry("never served")
     fetcher.fetch("winnow@champion")
     monkeypatch.setattr(fetching, "connect", _refuse_connection)
 
@@ -96,7 +98,7 @@ def test_while_the_registry_is_away_the_last_good_version_is_served_and_said_to_
 def test_a_registry_that_was_never_reached_is_an_error_that_names_it(fetcher, monkeypatch):
     monkeypatch.setattr(fetching, "connect", _refuse_connection)
 
-    with pytest.raises(DataError, match=r"cannot be reached .* was never fetched"):
+    with pytest.raises(DataError, match=r"cannot be reached .* was never served"):
         fetcher.fetch("winnow@champion")
 
 
