@@ -2,10 +2,10 @@
 
 python benchmarks/serving_speed.py [--rounds 5] [--seconds 8]
 
-Three ways to serve one retriever version (the small real encoder, 20,000 passages, flat index, query cache off, one
-thread): on Ray Serve; alone under uvicorn, with the same batching; alone, one query at a time. They take turns, each
-started for its turn and stopped after it, for what another leaves running would cost the next one its time. The load
-comes from a process of its own, with 1 and with 32 clients.
+Four ways to serve one retriever version (the small real encoder, 20,000 passages, flat index, query cache off, one
+thread for encoding): on Ray Serve; the same with two replicas; alone under uvicorn, with the same batching; alone, one
+query at a time. They take turns, each started for its turn and stopped after it, for what another leaves running would
+cost the next one its time. The load comes from a process of its own, with 1 and with 32 clients.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from rounds import print_table, ratios, spread
 from served_versions import make_version
 
 HERE = Path(__file__).parent
-ALONE, ONE_BY_ONE, SERVE = "uvicorn", "uvicorn, batch 1", "Ray Serve"
+ALONE, ONE_BY_ONE = "uvicorn", "uvicorn, batch 1"
+SERVE, SERVE_TWO = "Ray Serve", "Ray Serve, 2 replicas"
 PORT = 8123
 _URL = f"http://127.0.0.1:{PORT}"
 
@@ -64,8 +65,9 @@ def work(variant: str, version: Path, threads: int) -> None:
 
     # A request that alone fills the budget is a batch of its own.
     budget = {"max_batch_tokens": 16} if variant == ONE_BY_ONE else {}
-    config = ServeConfig(port=PORT, cache_queries=0, replica_threads=threads, **budget)
-    if variant != SERVE:
+    replicas = {"num_replicas": 2, "replica_cpus": 0.5} if variant == SERVE_TWO else {}
+    config = ServeConfig(port=PORT, cache_queries=0, replica_threads=threads, **budget, **replicas)
+    if variant in (ALONE, ONE_BY_ONE):
         from winnow.serving.standalone import serve_alone
 
         serve_alone(config, reference=str(version))
@@ -101,7 +103,7 @@ def main() -> None:
     parser.add_argument("--version-folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if options.worker == SERVE else None
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if options.worker in (SERVE, SERVE_TWO) else None
         work(options.worker, options.version_folder, options.threads)
         return
     with tempfile.TemporaryDirectory(prefix="winnow-serving-") as name:
@@ -113,7 +115,7 @@ def measure(options: argparse.Namespace, version: Path) -> dict[tuple[str, int],
     """By variant and number of clients, what each round saw."""
     seen: dict[tuple[str, int], list[dict]] = {}
     for number in range(options.rounds):
-        order = [ALONE, SERVE, ONE_BY_ONE]
+        order = [ALONE, SERVE, ONE_BY_ONE, SERVE_TWO]
         for variant in order if number % 2 == 0 else reversed(order):
             with served(variant, version, threads=options.threads):
                 load(clients=8, seconds=2)
@@ -137,7 +139,7 @@ def report(seen: dict[tuple[str, int], list[dict]]) -> None:
         )
     print_table(["served by", "clients", "requests/s", "median ms", "95 % ms", "failed"], rows)
     print()
-    pairs = [(SERVE, 1, ALONE), (SERVE, 32, ALONE), (SERVE, 32, ONE_BY_ONE)]
+    pairs = [(SERVE, 1, ALONE), (SERVE, 32, ALONE), (SERVE_TWO, 32, ALONE), (SERVE, 32, ONE_BY_ONE)]
     compared = [
         [f"{one} / {other}", str(clients), spread(ratios(*(
             [each["per_second"] for each in seen[name, clients]] for name in (one, other)

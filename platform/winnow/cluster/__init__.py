@@ -22,6 +22,8 @@ _OWN_RAY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Its C++ core calls ordinary events errors on the console. What fails still raises in Python.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Ray gives its workers the lowest priority, so that whatever else runs here would slow down an endpoint.
+    "RAY_worker_niceness": "0",
     # Serve's replicas speak HTTP themselves, behind HAProxy: twice as many requests as through Serve's own proxy.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -5,6 +5,7 @@ freed when the last request that began with it has ended.
 """
 
 import asyncio
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ _PROBE = "is anything found"
 _QUICK_CHARS = 4000
 """Texts up to here are tokenised in the event loop, in less time than a thread would take to hand over."""
 _STOP_TIMEOUT_S = 5.0
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class RetrieverService:
@@ -62,6 +64,9 @@ class RetrieverService:
 
     async def start(self, directory: Path) -> None:
         """Returns when the version in ``directory`` is searched. Raises ``DataError``, ``ConfigError``."""
+        # The worker thread takes the interpreter's lock back after every operation of the encoder, and waits for it
+        # while requests are read: by default up to 5 ms each time.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._active = await asyncio.to_thread(self._load_aside, directory)
         self._metrics.set("winnow_retriever_info", 1, version=self._active.version)
         self._batcher.start()
