@@ -10,8 +10,10 @@ from mlflow.tracking import MlflowClient
 
 from winnow.config import load_config
 from winnow.files import read_json
+from winnow.retrieval.retriever import load_retriever
 from winnow.steps.config import RunConfig
 from winnow.steps.run import run
+from winnow.tracking.fetching import RetrieverFetcher
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "pydocs"
@@ -130,6 +132,15 @@ def test_mlflow_has_a_parent_with_a_child_per_step_and_a_champion(results, confi
     losses = client.get_metric_history(train.info.run_id, "train.loss")
     assert [point.step for point in losses] == list(range(1, results["train"].summary["num_steps"] + 1))
     assert client.get_model_version_by_alias("winnow", "champion").version in ("1", 1)
+
+
+def test_the_champion_can_be_fetched_from_the_registry_and_searched(results, config, tmp_path):
+    fetched = RetrieverFetcher(f"sqlite:///{config.output / 'mlflow.db'}", tmp_path).fetch("winnow@champion")
+
+    retriever = load_retriever(fetched.directory)
+    assert retriever.version == results["index"].summary["version"]
+    found = retriever.search(["what time was a file last changed?"], 3, mode="hybrid")
+    assert [len(hits) for hits in found] == [3]
 
 
 def test_a_second_run_does_nothing_again(results, config, capsys):

@@ -14,13 +14,14 @@ from winnow.cluster.runtime import preflight, ray_session
 from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.modeling.config import EncoderConfig
-from winnow.modeling.encoder import build_encoder
+from winnow.modeling.encoder import DenseEncoder, build_encoder
 from winnow.modeling.text import passage_text
 from winnow.progress import progress
 from winnow.records import Passage
 from winnow.retrieval.embeddings import to_table, writing_embeddings
 
 _COLUMNS = ["passage_id", "title", "text"]
+_FEW_ROWS = 512
 _BLOCK_ROWS = 256
 """Passages in one task: enough to sort by length, few enough to share between actors and to show progress."""
 
@@ -60,6 +61,11 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     """Tables of embeddings, in the order of ``passages``; the driver holds one at a time."""
     fewest, most = cluster.encoder_actors
     preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
+    if pq.read_metadata(passages).num_rows <= _FEW_ROWS and not cluster.encoder_gpus:
+        # An actor takes longer to start than these take.
+        here = build_encoder(encoder)
+        batches = pq.ParquetFile(passages).iter_batches(_BLOCK_ROWS, columns=_COLUMNS)
+        return (_encode(here, pa.Table.from_batches([batch])) for batch in batches)
     dataset = read_row_groups(passages, columns=_COLUMNS)
     dataset.context.execution_options.preserve_order = True
     return (
@@ -85,6 +91,10 @@ class _Encoder:
         self._encoder = build_encoder(encoder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        passages = [Passage(**row) for row in batch.select(_COLUMNS).to_pylist()]
-        texts = [passage_text(passage) for passage in passages]
-        return to_table(batch["passage_id"].to_pylist(), self._encoder.encode(texts, side="passage"))
+        return _encode(self._encoder, batch)
+
+
+def _encode(encoder: DenseEncoder, batch: pa.Table) -> pa.Table:
+    passages = [Passage(**row) for row in batch.select(_COLUMNS).to_pylist()]
+    texts = [passage_text(passage) for passage in passages]
+    return to_table(batch["passage_id"].to_pylist(), encoder.encode(texts, side="passage"))
