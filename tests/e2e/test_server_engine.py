@@ -8,16 +8,24 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from fakes import OverlapSearcher
+from fastapi.testclient import TestClient
 
+from winnow.api.app import build_app
+from winnow.api.config import ApiConfig
+from winnow.api.guard import LocalAccess
+from winnow.api.prometheus import PrometheusMetrics
 from winnow.engines import build_engine, prepare_engine
 from winnow.engines.checkpoint import checkpoint_directory
 from winnow.engines.config import ServerConfig, TransformersConfig, VllmConfig, engine_environment
 from winnow.engines.protocol import ChatRequest, LikelihoodRequest, Message
 from winnow.errors import ConfigError
+from winnow.records import Passage
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -158,3 +166,26 @@ def test_a_wrong_key_is_refused_before_anything_is_asked(config, monkeypatch):
 def test_more_tokens_than_the_server_takes_are_refused(config):
     with pytest.raises(ConfigError, match="takes 1024 tokens"):
         build_engine(config.model_copy(update={"max_tokens": 4096}), None)
+
+
+def test_answers_over_http_are_written_by_the_served_model_and_stand_on_passages_or_say_why_not(config):
+    passages = [Passage("stat", "os.stat returns the time of the last change of a file.", title="os.stat")]
+    app = build_app(
+        OverlapSearcher(passages),
+        ApiConfig(answer_max_tokens=48),
+        access=LocalAccess(None),
+        versions=None,
+        metrics=PrometheusMetrics(),
+        build_engine=lambda: build_engine(config, Path()),
+    )
+
+    with TestClient(app) as http:
+        reply = http.post("/v1/answer", json={"query": "what returns the time of the last change of a file?"})
+
+    answer = reply.json()
+    assert reply.status_code == 200
+    assert answer["model"] == "small-llm"
+    assert answer["usage"]["completion_tokens"] > 0
+    assert [passage["passage_id"] for passage in answer["passages"]] == ["stat"]
+    # What so small a model writes is its own affair; that it is not believed without a citation is ours.
+    assert answer["is_supported"] == (answer["reason"] is None) == bool(answer["citations"])

@@ -5,7 +5,7 @@ registries, and whoever may ask for a swap may name any directory.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ _SLACK = 2
 """A model may want so many times the weights that are in its files: some are derived, or shared."""
 
 
-def check_contents(directory: Path, *, encoder: str) -> None:
-    """Returns if the version in ``directory``, with an encoder in the folder of that name, holds only data.
+def check_contents(directory: Path, files: Iterable[str], *, encoder: str) -> None:
+    """Returns if ``files`` of the version in ``directory``, with an encoder in the folder of that name, are only data.
 
-    Nothing is loaded. Raises ``DataError``, ``ConfigError``.
+    Nothing is loaded; what lies beside them, such as a step's own record, is read by nobody. Raises ``DataError``,
+    ``ConfigError``.
     """
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+    for path in (directory / name for name in sorted(files)):
         if path.suffix not in _SUFFIXES:
             raise DataError(
                 f"{path} is no data of a retriever version, and might be code; expected files that end in "

@@ -177,7 +177,7 @@ def load_retriever(
     """
     manifest = read_manifest(directory)
     check_files(directory, manifest)
-    check_contents(directory, encoder=ENCODER)
+    check_contents(directory, manifest.files, encoder=ENCODER)
     # FAISS brings its own OpenMP, which would take all cores beside torch's threads.
     faiss.omp_set_num_threads(torch.get_num_threads())
     return Retriever(

@@ -278,4 +278,10 @@ def test_a_yaml_bomb_in_the_model_card_is_never_read(attack):
 
 
 def test_a_good_version_holds_nothing_that_would_be_refused(version):
-    check_contents(version, encoder="encoder")
+    check_contents(version, read_manifest(version).files, encoder="encoder")
+
+
+def test_what_a_step_leaves_beside_a_version_is_no_part_of_it(version):
+    (version / "journal.jsonl").write_text("{}\n")
+
+    check_contents(version, read_manifest(version).files, encoder="encoder")
