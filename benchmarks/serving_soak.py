@@ -84,7 +84,7 @@ def work(version: Path, keys: Path) -> None:
 
 
 def soak(folder: Path, seconds: float) -> None:
-    make_version(folder / "version", num_passages=20_000)
+    make_version(folder / "version", num_passages=5_000)
     free, limited = (
         create_key(folder / "keys.json", name=name, scopes=("search",), rate_per_minute=rate)
         for name, rate in (("free", None), ("limited", _LIMITED_PER_MINUTE))

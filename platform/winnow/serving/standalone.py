@@ -187,10 +187,13 @@ async def _answer_requests(app: Any, config: ServeConfig, bound: socket.socket, 
 def _stopping_on_signals(server: _Server) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     watched = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in watched}
     for number in watched:
         loop.add_signal_handler(number, server.stop)
     try:
         yield
     finally:
-        for number in watched:
+        for number, handler in before.items():
+            # This puts the system's own handler back, and not the one that was there.
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)

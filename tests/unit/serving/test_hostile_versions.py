@@ -281,7 +281,8 @@ def test_a_good_version_holds_nothing_that_would_be_refused(version):
     check_contents(version, read_manifest(version).files, encoder="encoder")
 
 
-def test_what_a_step_leaves_beside_a_version_is_no_part_of_it(version):
-    (version / "journal.jsonl").write_text("{}\n")
+def test_what_a_step_leaves_beside_a_version_is_no_part_of_it(version, tmp_path):
+    published = shutil.copytree(version, tmp_path / "published")
+    (published / "journal.jsonl").write_text("{}\n")
 
-    check_contents(version, read_manifest(version).files, encoder="encoder")
+    check_contents(published, read_manifest(published).files, encoder="encoder")
