@@ -141,7 +141,7 @@ _batch_verb("evaluate", "Measure BM25, the encoder before training and the train
 @cli.command()
 @_shared_options
 @click.option("--keep", is_flag=True, help="Leave the endpoint running in the background and return.")
-@click.option("--without-ray", is_flag=True, help="One process, ready in seconds: no replicas.")
+@click.option("--without-ray", is_flag=True, help="One process under uvicorn: no Ray, no replicas.")
 def serve(config_path: Path, overrides: Sequence[str], keep: bool, without_ray: bool) -> None:
     """Serve a retriever version over HTTP, until Ctrl-C."""
     from winnow.steps.serve import serve_in_background, serve_until_stopped, serve_without_ray

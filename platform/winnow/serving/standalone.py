@@ -1,4 +1,4 @@
-"""The HTTP application in this process alone, under uvicorn: no Ray, one replica, ready in seconds."""
+"""The HTTP application in this process alone, under uvicorn: no Ray, one replica."""
 
 import asyncio
 import contextlib

@@ -62,7 +62,7 @@ def serve_until_stopped(config: RunConfig) -> None:
 
 
 def serve_without_ray(config: RunConfig) -> None:
-    """Returns after Ctrl-C or SIGTERM. One process under uvicorn: starts in seconds, swaps and metrics included."""
+    """Returns after Ctrl-C or SIGTERM. One process under uvicorn; swaps and metrics included."""
     plan = _plan_serving(config)
     serve_alone(
         config.serve,
