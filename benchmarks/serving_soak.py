@@ -3,7 +3,7 @@
 python benchmarks/serving_soak.py [--minutes 20]
 
 A quarter of the time each: half of what the endpoint can do (measured first), then four times of it, then half again,
-and half with a key that has a limit of its own. Memory is the PSS of all processes of the endpoint, once a minute.
+and half with a key that has a limit of its own. Memory is the PSS of all processes of the endpoint, forty times in all.
 """
 
 import argparse

@@ -106,6 +106,18 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(NotReadyError, _on_not_now)
 
 
+class WatchedSend:
+    """``send`` that remembers whether an answer has begun: it cannot be taken back then."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_started = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_started = True
+        await self._send(message)
+
+
 class Failures:
     """Answers 500 for a bug and logs where it was, without the exception's text, which may quote a query."""
 
@@ -115,19 +127,13 @@ class Failures:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        has_started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
+        watched = WatchedSend(send)
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
             _log_failure(scope, error)
-            # An answer that has begun cannot be taken back; the server closes the connection on what is missing.
-            if not has_started:
+            # The server closes the connection on what is missing of an answer that has begun.
+            if not watched.has_started:
                 await error_answer(scope, 500, _explain_failure(error))(scope, receive, send)
 
 

@@ -6,7 +6,7 @@ import logging
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from winnow.api.errors import error_answer, refuse
+from winnow.api.errors import WatchedSend, error_answer, refuse
 from winnow.api.metrics import Metrics
 
 _LOGGER = logging.getLogger("winnow.api")
@@ -50,13 +50,7 @@ class Deadline:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        has_started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
+        watched = WatchedSend(send)
         try:
             async with asyncio.timeout(self._timeout_s) as deadline:
                 scope.setdefault("state", {})["deadline"] = deadline
@@ -64,7 +58,7 @@ class Deadline:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            await self._give_up(scope, receive, send, has_started=has_started)
+            await self._give_up(scope, receive, send, has_started=watched.has_started)
 
     async def _give_up(self, scope: Scope, receive: Receive, send: Send, *, has_started: bool) -> None:
         if has_started:

@@ -28,7 +28,6 @@ def set_up_log(*, requests: bool) -> None:
     _LOGGER.setLevel(logging.INFO if requests else logging.WARNING)
     if not _LOGGER.handlers:
         _LOGGER.addHandler(logging.StreamHandler())
-        _LOGGER.propagate = False
 
 
 class RequestIds:

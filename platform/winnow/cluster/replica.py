@@ -141,7 +141,7 @@ class RetrieverReplica:
             except ActorDiedError:
                 with contextlib.suppress(RayError):
                     self._control = control_actor(self._plan)
-            except (RayError, WinnowError, NotReadyError) as error:
+            except (RayError, WinnowError) as error:
                 _log.warning("no orders can be had (%s); this replica goes on as it is", type(error).__name__)
 
     async def _report(self) -> None:

@@ -19,7 +19,8 @@ from winnow.cluster.control import ServingPlan, stop_control
 from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import preflight
 from winnow.errors import ConfigError, DataError, WinnowError
-from winnow.retrieval.version import check_files, read_manifest
+from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.version import check_files
 from winnow.tracking.fetching import RetrieverFetcher
 from winnow.tracking.store import tracking_uri
 

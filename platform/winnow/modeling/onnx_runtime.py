@@ -89,13 +89,12 @@ class OnnxEncoder:
         return self._sessions[side].run([VECTORS], {IDS: tokens.ids_NL.numpy(), MASK: tokens.mask_NL.numpy()})[0]
 
 
-def load_runtime(directory: Path, runtime: OnnxRuntime, *, threads: int, cache: Path) -> OnnxEncoder:
-    """The encoder in ``directory`` on ``runtime``; exported models are kept in ``cache``. Raises ``ConfigError``.
+def load_runtime(encoder: DenseEncoder, runtime: OnnxRuntime, *, threads: int, cache: Path) -> OnnxEncoder:
+    """``encoder``, which is on the CPU, on ``runtime``; exported models are kept in ``cache``. Raises ``ConfigError``.
 
     ONNX Runtime computes on the CPU with ``threads`` threads; those of torch are set for the whole process.
     """
     _check_installed(runtime)
-    encoder = DenseEncoder.load(directory, device="cpu")
     fingerprint = encoder.fingerprint
     open_models = partial(
         OnnxEncoder,

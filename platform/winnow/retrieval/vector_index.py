@@ -17,8 +17,6 @@ from winnow.retrieval.ranking import Ranked, best_members, in_order, no_results,
 from winnow.retrieval.shard import Shard, open_shard
 from winnow.retrieval.subset import Subset
 
-METRIC = "inner_product"
-
 
 class VectorIndex:
     """Nearest vectors by dot product. Safe to share between threads; ``building.build_index`` makes its files."""

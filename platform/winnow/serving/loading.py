@@ -19,7 +19,6 @@ from winnow.modeling.protocol import Side, TokenEncode
 from winnow.modeling.text import passage_text
 from winnow.records import Passage, ScoredPassage
 from winnow.retrieval.retriever import Hits, Retriever, load_retriever
-from winnow.retrieval.version import ENCODER
 from winnow.serving.active import ActiveVersion
 from winnow.serving.cache import VectorCache
 
@@ -63,12 +62,17 @@ def load_version(directory: Path, config: ApiConfig, threads: int) -> ActiveVers
 
 
 def _load(directory: Path, config: ApiConfig, threads: int) -> ActiveVersion:
+    is_on_torch = config.encoder_runtime == "torch"
     retriever = load_retriever(
-        directory, fusion=config.fusion, memory_map=config.memory_map, index_device=config.device
+        directory,
+        device=None if is_on_torch else "cpu",
+        fusion=config.fusion,
+        memory_map=config.memory_map,
+        index_device=config.device,
     )
     _check_index(retriever)
-    if config.encoder_runtime != "torch":
-        encoder = load_runtime(directory / ENCODER, config.encoder_runtime, threads=threads, cache=_runtime_cache())
+    if not is_on_torch:
+        encoder = load_runtime(retriever.encoder, config.encoder_runtime, threads=threads, cache=_runtime_cache())
         retriever = retriever.with_encoder(encoder)
     vectors = VectorCache(config.cache_queries)
     return ActiveVersion(retriever.version, retriever, retriever.encoder, directory, vectors)

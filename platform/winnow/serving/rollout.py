@@ -58,12 +58,12 @@ class Rollout:
     """Why a generation was given up."""
     _replicas: dict[str, _Replica] = field(default_factory=dict)
 
-    def propose(self, reference: str, directory: str, *, notice: str | None = None) -> int:
+    def propose(self, reference: str, directory: str) -> int:
         """The generation under which the version in ``directory`` will be served. Raises ``SwapBusyError``."""
         if self.candidate is not None:
             raise SwapBusyError(f"{self.candidate.reference!r} is being loaded already; wait until that is done")
         generation = max([self.first_generation - 1, self.target.generation, *self.failures]) + 1
-        self.candidate = Target(reference, directory, generation, notice)
+        self.candidate = Target(reference, directory, generation)
         return generation
 
     def report(self, replica: str, report: Report, *, now: float) -> Orders:

@@ -23,6 +23,8 @@ from winnow.cluster.serving import endpoint_url, plan_serving, serving
 from winnow.errors import WinnowError
 from winnow.files import write_json
 from winnow.records import ScoredPassage
+from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.reference import parse_reference
 from winnow.serving.standalone import serve_alone
 from winnow.steps import index
 from winnow.steps.config import RunConfig
@@ -37,7 +39,7 @@ _SHOWN_CHARS = 110
 def plan(config: RunConfig) -> StepPlan:
     """What ``serve`` would answer for ``config``."""
     settings = {"ask": list(config.serve.ask), "ask_k": config.serve.ask_k}
-    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": _reference(config)})
+    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": _identity(_reference(config))})
 
 
 def serve(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
@@ -94,6 +96,12 @@ def _build_in_background(config: RunConfig, context: StepContext) -> Mapping[str
 
 def _plan_serving(config: RunConfig) -> ServingPlan:
     return plan_serving(_reference(config), config.serve, output=config.output)
+
+
+def _identity(reference: str) -> str:
+    """What is served, without the path of one machine; an entry of the registry is known by its name only."""
+    target = parse_reference(reference)
+    return read_manifest(target).version if isinstance(target, Path) else reference
 
 
 def _reference(config: RunConfig) -> str:

@@ -38,6 +38,10 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+def loaded(directory):
+    return DenseEncoder.load(directory, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("architecture", "pooling"),
     [("bert", "mean"), ("bert", "last"), ("xlm-roberta", "cls"), ("qwen3", "last")],
@@ -48,7 +52,7 @@ def test_vectors_are_those_of_torch(tmp_path, architecture, pooling):
     )
     exact = in_float32(encoder.save(tmp_path / "encoder"))
 
-    exported = load_runtime(tmp_path / "encoder", "onnx", threads=1, cache=tmp_path / "cache")
+    exported = load_runtime(loaded(tmp_path / "encoder"), "onnx", threads=1, cache=tmp_path / "cache")
 
     vectors = exported.encode(TEXTS, side="query")
     assert vectors.dtype == np.float32
@@ -64,7 +68,7 @@ def test_towers_of_their_own_and_a_projection_are_exported_too(tmp_path):
         encoder.module.passage_backbone.embeddings.word_embeddings.weight.mul_(-1)
     exact = in_float32(encoder.save(tmp_path / "encoder"))
 
-    exported = load_runtime(tmp_path / "encoder", "onnx", threads=1, cache=tmp_path / "cache")
+    exported = load_runtime(loaded(tmp_path / "encoder"), "onnx", threads=1, cache=tmp_path / "cache")
 
     queries, passages = (exported.encode(TEXTS, side=side) for side in ("query", "passage"))
     assert queries.shape == (5, 16)
@@ -76,7 +80,7 @@ def test_towers_of_their_own_and_a_projection_are_exported_too(tmp_path):
 def test_8_bit_vectors_are_near_and_depend_on_no_neighbour(directory, cache):
     exact = in_float32(directory).encode(TEXTS, side="query")
 
-    exported = load_runtime(directory, "onnx-int8", threads=1, cache=cache)
+    exported = load_runtime(loaded(directory), "onnx-int8", threads=1, cache=cache)
 
     together = exported.encode(TEXTS, side="query")
     assert 0 < furthest(together, exact) < 0.2
@@ -84,7 +88,7 @@ def test_8_bit_vectors_are_near_and_depend_on_no_neighbour(directory, cache):
 
 
 def test_tokens_give_the_vectors_of_their_texts_in_order(directory, cache):
-    exported = load_runtime(directory, "onnx", threads=1, cache=cache)
+    exported = load_runtime(loaded(directory), "onnx", threads=1, cache=cache)
     texts = [f"number {number} " * (number % 7 + 1) for number in range(40)]
 
     backwards = exported.encode_tokens(exported.tokenize(texts, side="query")[::-1], side="query")
@@ -94,10 +98,10 @@ def test_tokens_give_the_vectors_of_their_texts_in_order(directory, cache):
 
 
 def test_an_exported_encoder_is_used_again(directory, cache, monkeypatch):
-    first = load_runtime(directory, "onnx", threads=1, cache=cache)
+    first = load_runtime(loaded(directory), "onnx", threads=1, cache=cache)
     monkeypatch.setattr(torch.onnx, "export", None)
 
-    second = load_runtime(directory, "onnx", threads=1, cache=cache)
+    second = load_runtime(loaded(directory), "onnx", threads=1, cache=cache)
 
     assert (first.encode(TEXTS, side="query") == second.encode(TEXTS, side="query")).all()
 
@@ -182,7 +186,7 @@ def test_an_export_that_goes_wrong_is_refused_and_not_kept(directory, tmp_path, 
     monkeypatch.setattr(torch.onnx, "export", wrong(torch.onnx.export))
 
     with pytest.raises(ConfigError, match=f"a BertModel.*{told}") as refused:
-        load_runtime(directory, "onnx", threads=1, cache=tmp_path)
+        load_runtime(loaded(directory), "onnx", threads=1, cache=tmp_path)
 
     assert "set serve.encoder_runtime: torch" in str(refused.value)
     assert list(tmp_path.glob("[!.]*")) == list(tmp_path.glob("*.part")) == []
@@ -192,18 +196,18 @@ def test_an_encoder_beyond_the_size_of_an_onnx_file_is_refused(directory, tmp_pa
     monkeypatch.setattr(onnx_export, "_LARGEST_BYTES", 1000)
 
     with pytest.raises(ConfigError, match=r"an ONNX file holds 2 GiB; set serve.encoder_runtime: torch"):
-        load_runtime(directory, "onnx", threads=1, cache=tmp_path)
+        load_runtime(loaded(directory), "onnx", threads=1, cache=tmp_path)
 
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(directory, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "find_spec", lambda name: None)
 
     with pytest.raises(ConfigError, match=r"onnx-int8 needs onnxruntime and onnx; .* 'winnow\[onnx\]'"):
-        load_runtime(directory, "onnx-int8", threads=1, cache=tmp_path)
+        load_runtime(loaded(directory), "onnx-int8", threads=1, cache=tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_named(directory, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(ConfigError, match=r"exported encoders cannot be kept in .*file"):
-        load_runtime(directory, "onnx", threads=1, cache=tmp_path / "file")
+        load_runtime(loaded(directory), "onnx", threads=1, cache=tmp_path / "file")
