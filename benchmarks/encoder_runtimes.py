@@ -4,7 +4,8 @@ python benchmarks/encoder_runtimes.py --data FOLDER [--passages N] [--threads 1]
 
 FOLDER is in the BEIR layout. all-MiniLM-L6-v2; passages are encoded once, by torch in its default precision (bfloat16
 where the processor has it), as an index is. Cosines are with torch's float32 vectors of the queries. Every runtime
-has a process of its own and is asked in turn; times include tokenising. Ratios are to torch in its default precision.
+has a process of its own and is asked in turn; times include tokenising. Ratios are to torch as it is served: frozen, in
+its default precision.
 """
 
 import argparse
@@ -26,14 +27,15 @@ from winnow.corpora.store import group_qrels
 from winnow.evaluation.measures import mean, measure_rankings
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import DenseEncoder
+from winnow.modeling.frozen import freeze_encoder
 from winnow.modeling.onnx_runtime import OnnxRuntime, load_runtime
 from winnow.modeling.protocol import Encode, Side
 from winnow.modeling.text import passage_text
 from winnow.models import locate_model
 from winnow.retrieval.dense import ExactSearch
 
-DEFAULT, EXACT = "torch auto", "torch float32"
-VARIANTS = [DEFAULT, EXACT, "onnx", "onnx-int8"]
+DEFAULT, MODULES, EXACT = "torch", "torch, not frozen", "torch float32"
+VARIANTS = [DEFAULT, MODULES, EXACT, "onnx", "onnx-int8"]
 MEASURE = "nDCG@10"
 SMALL, LARGE = 1, 32
 """Queries encoded together."""
@@ -124,14 +126,13 @@ def work(options: argparse.Namespace) -> None:
 
 def load(variant: str, *, threads: int, cache: Path) -> Encode:
     """The encoder on the runtime ``variant``."""
-    directory = locate_model(ENCODER)
-    if variant == EXACT:
-        return DenseEncoder.load(directory, EncoderConfig(model=ENCODER, precision="float32"), device="cpu")
-    if variant == DEFAULT:
-        return DenseEncoder.load(directory, device="cpu")
-    return load_runtime(
-        DenseEncoder.load(directory, device="cpu"), cast(OnnxRuntime, variant), threads=threads, cache=cache
-    )
+    precision = "float32" if variant == EXACT else "auto"
+    encoder = DenseEncoder.load(locate_model(ENCODER), EncoderConfig(model=ENCODER, precision=precision), device="cpu")
+    if variant == MODULES:
+        return encoder
+    if variant in (DEFAULT, EXACT):
+        return freeze_encoder(encoder)
+    return load_runtime(encoder, cast(OnnxRuntime, variant), threads=threads, cache=cache)
 
 
 def _measure(collection: Collection, passages: ExactSearch, queries_QD: NDArray[np.float32]) -> float:

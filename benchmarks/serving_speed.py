@@ -30,7 +30,7 @@ _URL = f"http://127.0.0.1:{PORT}"
 
 
 @contextlib.contextmanager
-def served(variant: str, version: Path, *, threads: int) -> Iterator[None]:
+def served(variant: str, version: Path, *, threads: int, runtime: str = "torch") -> Iterator[None]:
     """An endpoint that answers, in a process of its own."""
     command = [
         sys.executable,
@@ -41,6 +41,8 @@ def served(variant: str, version: Path, *, threads: int) -> Iterator[None]:
         str(version),
         "--threads",
         str(threads),
+        "--runtime",
+        runtime,
     ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -59,14 +61,16 @@ def load(*, clients: int, seconds: float) -> dict:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
-def work(variant: str, version: Path, threads: int) -> None:
+def work(variant: str, version: Path, threads: int, runtime: str) -> None:
     """In a worker: serve until SIGTERM."""
     from winnow.api.config import ServeConfig
 
     # A request that alone fills the budget is a batch of its own.
     budget = {"max_batch_tokens": 16} if variant == ONE_BY_ONE else {}
     replicas = {"num_replicas": 2, "replica_cpus": 0.5} if variant == SERVE_TWO else {}
-    config = ServeConfig(port=PORT, cache_queries=0, replica_threads=threads, **budget, **replicas)
+    config = ServeConfig(
+        port=PORT, cache_queries=0, replica_threads=threads, encoder_runtime=runtime, **budget, **replicas
+    )
     if variant in (ALONE, ONE_BY_ONE):
         from winnow.serving.standalone import serve_alone
 
@@ -99,12 +103,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--passages", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runtime", default="torch", help="what encodes queries: torch, onnx, onnx-int8")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--version-folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if options.worker in (SERVE, SERVE_TWO) else None
-        work(options.worker, options.version_folder, options.threads)
+        work(options.worker, options.version_folder, options.threads, options.runtime)
         return
     with tempfile.TemporaryDirectory(prefix="winnow-serving-") as name:
         make_version(Path(name) / "version", num_passages=options.passages)
@@ -117,7 +122,7 @@ def measure(options: argparse.Namespace, version: Path) -> dict[tuple[str, int],
     for number in range(options.rounds):
         order = [ALONE, SERVE, ONE_BY_ONE, SERVE_TWO]
         for variant in order if number % 2 == 0 else reversed(order):
-            with served(variant, version, threads=options.threads):
+            with served(variant, version, threads=options.threads, runtime=options.runtime):
                 load(clients=8, seconds=2)
                 for clients in (1, 32):
                     seen.setdefault((variant, clients), []).append(load(clients=clients, seconds=options.seconds))

@@ -120,7 +120,7 @@ class DenseEncoder:
         # Asked first, because switching goes through all modules, which a short query would feel.
         if was_training := self.module.training:
             self.module.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             for batch in batches_by_length(lengths, max_tokens=self._batch_tokens, packed=self.packs):
                 vectors_ND = self.embed([token_ids[position] for position in batch], side=side)
                 embeddings_ND[batch] = vectors_ND.cpu().numpy()
@@ -128,7 +128,8 @@ class DenseEncoder:
             self.module.train()
         return embeddings_ND
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The precision of `encode`, as a context."""
         wanted = self._precision == "bfloat16" or (self._precision == "auto" and _has_bfloat16(self.device))
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
 

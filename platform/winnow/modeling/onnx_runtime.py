@@ -4,24 +4,22 @@ Exported from the torch encoder on first use and kept in a cache. ``benchmarks/e
 gains and what it loses. Legend: N texts, D dimension.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from winnow.errors import ConfigError, WinnowError
-from winnow.modeling.batches import batches_by_length
 from winnow.modeling.encoder import DenseEncoder
+from winnow.modeling.graph import GraphEncoder, Run, embed_exactly, largest_error
 from winnow.modeling.onnx_cache import read_models, read_or_export
-from winnow.modeling.onnx_export import IDS, MASK, VECTORS, export_encoder, largest_error, quantize
-from winnow.modeling.padding import pad
+from winnow.modeling.onnx_export import IDS, MASK, VECTORS, export_encoder, quantize
 from winnow.modeling.protocol import Side
-from winnow.modeling.tokenizing import TextTokenizer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -32,90 +30,50 @@ OnnxRuntime = Literal["onnx", "onnx-int8"]
 _LARGEST_ERROR: dict[OnnxRuntime, float] = {"onnx": 1e-4, "onnx-int8": 0.5}
 """Of a vector, relative to its length. Trained encoders lose far less to 8 bits (all-MiniLM-L6-v2: .2 at worst)."""
 
-_CPU = torch.device("cpu")
-
 _FORMAT = 1
 """Raised when the exported models change, so that a cache is not read that an older Winnow wrote."""
 
-_BATCH_TOKENS = 256
-"""Per run, padding included: activations stay in the processor's cache. 4096, as for torch, is half as fast."""
 
-
-class OnnxEncoder:
-    """Gives the vectors of a torch encoder, whose fingerprint it has: within 1e-4, or nearly with 8-bit weights."""
-
-    def __init__(
-        self,
-        models: Mapping[str, bytes],
-        tokenizer: TextTokenizer,
-        *,
-        fingerprint: str,
-        dimension: int,
-        runtime: OnnxRuntime,
-        threads: int,
-    ) -> None:
-        """``models`` are the files that ``export_encoder`` wrote, by name."""
-        query = _open_session(models["query.onnx"], threads)
-        passage = _open_session(models["passage.onnx"], threads) if "passage.onnx" in models else query
-        self.fingerprint = fingerprint
-        self.dimension = dimension
-        self.runtime = runtime
-        self._tokenizer = tokenizer
-        self._sessions: dict[Side, InferenceSession] = {"query": query, "passage": passage}
-
-    def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
-        """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
-        return self._tokenizer.tokenize(texts, side=side)
-
-    def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
-        """``embeddings_ND`` in the order of ``texts``, float32."""
-        return self.encode_tokens(self.tokenize(texts, side=side), side=side)
-
-    def encode_tokens(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> NDArray[np.float32]:
-        """The same for texts that ``tokenize`` was given already."""
-        embeddings_ND = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        for batch in self._batches([len(row) for row in token_ids]):
-            embeddings_ND[batch] = self._run([token_ids[position] for position in batch], side)
-        return embeddings_ND
-
-    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        if self.runtime == "onnx-int8":
-            # Activations are scaled by the largest of the batch: together, one text would change another's vector.
-            return [[position] for position in range(len(lengths))]
-        return batches_by_length(lengths, max_tokens=_BATCH_TOKENS)
-
-    def _run(self, token_ids: Sequence[Sequence[int]], side: Side) -> NDArray[np.float32]:
-        tokens = pad(token_ids, pad_token_id=self._tokenizer.pad_token_id, device=_CPU)
-        return self._sessions[side].run([VECTORS], {IDS: tokens.ids_NL.numpy(), MASK: tokens.mask_NL.numpy()})[0]
-
-
-def load_runtime(encoder: DenseEncoder, runtime: OnnxRuntime, *, threads: int, cache: Path) -> OnnxEncoder:
+def load_runtime(encoder: DenseEncoder, runtime: OnnxRuntime, *, threads: int, cache: Path) -> GraphEncoder:
     """``encoder``, which is on the CPU, on ``runtime``; exported models are kept in ``cache``. Raises ``ConfigError``.
 
     ONNX Runtime computes on the CPU with ``threads`` threads; those of torch are set for the whole process.
     """
     _check_installed(runtime)
     fingerprint = encoder.fingerprint
-    open_models = partial(
-        OnnxEncoder,
-        tokenizer=encoder.tokenizer,
-        fingerprint=fingerprint,
-        dimension=encoder.dimension,
-        runtime=runtime,
-        threads=threads,
-    )
+    # Activations are scaled by the largest of a batch: together, one text would change another's 8-bit vector.
+    alone = {"batch_tokens": 1} if runtime == "onnx-int8" else {}
+
+    def open_models(models: Mapping[str, bytes]) -> GraphEncoder:
+        runs = _open_runs(models, threads)
+        return GraphEncoder(encoder.tokenizer, runs, fingerprint=fingerprint, dimension=encoder.dimension, **alone)
+
     kept = cache / f"{fingerprint}-{runtime}-{_FORMAT}"
     return open_models(read_or_export(kept, lambda into: _export(encoder, runtime, into, open_models)))
 
 
+def _open_runs(models: Mapping[str, bytes], threads: int) -> dict[Side, Run]:
+    """``models`` are the files that ``export_encoder`` wrote, by name."""
+    query = partial(_run, _open_session(models["query.onnx"], threads))
+    own = models.get("passage.onnx")
+    return {"query": query, "passage": query if own is None else partial(_run, _open_session(own, threads))}
+
+
+def _run(session: "InferenceSession", ids_NL: Tensor, mask_NL: Tensor) -> NDArray[np.float32]:
+    return session.run([VECTORS], {IDS: ids_NL.numpy(), MASK: mask_NL.numpy()})[0]
+
+
 def _export(
-    encoder: DenseEncoder, runtime: OnnxRuntime, into: Path, open_models: Callable[[Mapping[str, bytes]], OnnxEncoder]
+    encoder: DenseEncoder, runtime: OnnxRuntime, into: Path, open_models: Callable[[Mapping[str, bytes]], GraphEncoder]
 ) -> None:
     try:
         export_encoder(encoder, into)
         if runtime == "onnx-int8":
             quantize(into)
-        error = largest_error(encoder, open_models(read_models(into)))
+        exported = open_models(read_models(into))
+        error = largest_error(
+            encoder, partial(embed_exactly, encoder), lambda ids, side: exported.encode_tokens(ids, side=side)
+        )
     except (WinnowError, OSError):
         raise
     except Exception as error:  # what an unknown architecture fails with cannot be foreseen

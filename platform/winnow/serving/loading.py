@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.api.config import ApiConfig
+from winnow.api.config import ApiConfig, EncoderRuntime
 from winnow.errors import DataError, WinnowError
+from winnow.modeling.encoder import DenseEncoder
+from winnow.modeling.frozen import freeze_encoder
 from winnow.modeling.onnx_runtime import load_runtime
 from winnow.modeling.protocol import Side, TokenEncode
 from winnow.modeling.text import passage_text
@@ -62,20 +64,23 @@ def load_version(directory: Path, config: ApiConfig, threads: int) -> ActiveVers
 
 
 def _load(directory: Path, config: ApiConfig, threads: int) -> ActiveVersion:
-    is_on_torch = config.encoder_runtime == "torch"
     retriever = load_retriever(
         directory,
-        device=None if is_on_torch else "cpu",
+        device=None if config.encoder_runtime == "torch" else "cpu",
         fusion=config.fusion,
         memory_map=config.memory_map,
         index_device=config.device,
     )
     _check_index(retriever)
-    if not is_on_torch:
-        encoder = load_runtime(retriever.encoder, config.encoder_runtime, threads=threads, cache=_runtime_cache())
-        retriever = retriever.with_encoder(encoder)
+    retriever = retriever.with_encoder(_for_runtime(retriever.encoder, config.encoder_runtime, threads))
     vectors = VectorCache(config.cache_queries)
     return ActiveVersion(retriever.version, retriever, retriever.encoder, directory, vectors)
+
+
+def _for_runtime(encoder: DenseEncoder, runtime: EncoderRuntime, threads: int) -> TokenEncode:
+    if runtime == "torch":
+        return freeze_encoder(encoder)
+    return load_runtime(encoder, runtime, threads=threads, cache=_runtime_cache())
 
 
 def _runtime_cache() -> Path:

@@ -312,7 +312,7 @@ def test_a_version_that_was_replaced_is_freed_after_its_last_request(first, seco
 
     def load(directory, config, threads):
         active = load_version(directory, config, threads)
-        kept.append((weakref.ref(active), weakref.ref(active.retriever), weakref.ref(active.encoder.module)))
+        kept.append((weakref.ref(active), weakref.ref(active.retriever), weakref.ref(active.encoder)))
         return active
 
     async def act():
