@@ -16,11 +16,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from rounds import print_table, ratios, spread
 from served_versions import make_version
+
+from winnow.client import WinnowClient
 
 HERE = Path(__file__).parent
 ALONE, ONE_BY_ONE = "uvicorn", "uvicorn, batch 1"
@@ -44,15 +47,17 @@ def served(variant: str, version: Path, *, threads: int, runtime: str = "torch")
         "--runtime",
         runtime,
     ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
-    )
-    try:
-        _wait_until_ready()
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=90)
+    with tempfile.TemporaryFile() as said:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+        try:
+            if not _is_ready(process):
+                said.seek(0)
+                raise SystemExit(f"{variant} did not become ready:\n{said.read().decode(errors='replace')[-4000:]}")
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=90)
 
 
 def load(*, clients: int, seconds: float) -> dict:
@@ -84,17 +89,15 @@ def work(variant: str, version: Path, threads: int, runtime: str) -> None:
         signal.sigwait({signal.SIGTERM})
 
 
-def _wait_until_ready() -> None:
-    import time
-
-    from winnow.client import WinnowClient
-
+def _is_ready(process: subprocess.Popen[bytes]) -> bool:
+    """Waits up to 120 s; false at once if the process has ended."""
     deadline = time.monotonic() + 120
     with WinnowClient(_URL) as client:
-        while not client.ready():
-            if time.monotonic() > deadline:
-                raise SystemExit("the endpoint did not become ready within 120 s")
+        while time.monotonic() < deadline and process.poll() is None:
+            if client.ready():
+                return True
             time.sleep(0.2)
+    return False
 
 
 def main() -> None:

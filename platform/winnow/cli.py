@@ -144,17 +144,16 @@ _batch_verb("evaluate", "Measure BM25, the encoder before training and the train
 @click.option("--without-ray", is_flag=True, help="One process under uvicorn: no Ray, no replicas.")
 def serve(config_path: Path, overrides: Sequence[str], keep: bool, without_ray: bool) -> None:
     """Serve a retriever version over HTTP, until Ctrl-C."""
-    from winnow.steps.serve import serve_in_background, serve_until_stopped, serve_without_ray
-
     if keep and without_ray:
         raise click.UsageError("--keep and --without-ray do not go together: let your shell keep the process")
     config = _load(config_path, overrides)
-    if keep:
-        serve_in_background(config)
-    elif without_ray:
-        serve_without_ray(config)
+    if without_ray:
+        from winnow.steps.serve_alone import serve_without_ray as act
+    elif keep:
+        from winnow.steps.serve import serve_in_background as act
     else:
-        serve_until_stopped(config)
+        from winnow.steps.serve import serve_until_stopped as act
+    act(config)
 
 
 @cli.group()

@@ -141,6 +141,11 @@ class ServeConfig(ApiConfig):
         return self
 
     @property
+    def url(self) -> str:
+        """Where the endpoint answers."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
     def replica_range(self) -> tuple[int, int]:
         """Fewest and most replicas."""
         return (self.num_replicas, self.num_replicas) if isinstance(self.num_replicas, int) else self.num_replicas

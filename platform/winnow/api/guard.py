@@ -1,4 +1,5 @@
-"""Who may ask, and how often. Everything but ``/health`` and ``/ready`` needs a key once keys are in force.
+"""Who may ask, and how often. Everything but ``/health`` and ``/ready`` needs a key once keys are in force; without
+keys it answers only what was sent to localhost or to a loopback address.
 
 Keys are looked at before the body is read: a stranger costs a comparison. What a key is good for is the route's to
 say, with ``require``.
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from winnow.api.config import ApiConfig
+from winnow.api.config import ApiConfig, is_loopback
 from winnow.api.errors import Failures, error_answer, install_error_handlers, refuse
 from winnow.api.keys import ApiKey, KeyRing, Scope, read_keys
 from winnow.api.limits import BodyLimit, Deadline, Slots
@@ -52,7 +53,10 @@ def install_guard(
 
 
 class Authenticate:
-    """Answers 401 without a key that is in force, 429 to one that asks too often; else notes the key."""
+    """Answers 401 without a key that is in force, 429 to one that asks too often; else notes the key.
+
+    Where no keys are asked for, it answers 403 to what names another host.
+    """
 
     def __init__(self, app: ASGIApp, access: Access, rate_per_minute: float | None) -> None:
         self._app = app
@@ -71,6 +75,8 @@ class Authenticate:
 
     async def _admit(self, scope: Connection) -> None:
         keys = self._access.keys
+        if keys is None:
+            _check_host(scope["headers"])
         key = None if keys is None else _find(keys, scope["headers"])
         scope.setdefault("state", {})["key"] = key
         per_minute = key and (key.rate_per_minute or self._rate_per_minute)
@@ -147,6 +153,26 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _check_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what was sent to another name than localhost.
+
+    A web page can have its own name lead to 127.0.0.1 (DNS rebinding) and then read the answers, as from its server.
+    """
+    for name, value in headers:
+        if name == b"host" and not is_loopback(host := _without_port(value.decode("latin-1"))):
+            raise refuse(
+                403,
+                f"without keys, only requests to localhost or 127.0.0.1 are answered, got Host {ascii(host)[:80]}; "
+                f"make a key with `winnow keys create` and name the file in serve.keys",
+            )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".").lower()
 
 
 def _find(keys: KeyRing, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey:

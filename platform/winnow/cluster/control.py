@@ -7,7 +7,6 @@ what is served in the replicas, which go on without it until it is back.
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,19 +18,19 @@ from ray.actor import ActorHandle
 
 from winnow.api.config import ServeConfig
 from winnow.api.guard import LocalAccess
-from winnow.api.protocol import SwapBusyError, SwapRefusedError
+from winnow.api.protocol import SwapRefusedError
 from winnow.api.rates import RateLimiter
 from winnow.errors import WinnowError
 from winnow.files import read_json, write_json
 from winnow.retrieval.manifest import read_manifest
-from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
+from winnow.retrieval.reference import Located
+from winnow.serving.following import AliasFollower
 from winnow.serving.rollout import Orders, Report, Rollout, Target
 from winnow.tracking.fetching import RetrieverFetcher
 
 NAMESPACE = "winnow"
 _POLL_S = 0.1
 _LONELY_AFTER_S = 600.0
-_log = logging.getLogger("winnow.api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,14 @@ class Control:
         self._rollout: Rollout | None = None
         self._located: Located | None = None
         """What the reference named at the start; remembered as good once a replica serves it."""
-        self._seen: str | None = None
-        """What the alias named when it was last followed: only a move swaps, so a rollback by hand stays."""
+        self._follower = AliasFollower(
+            self._fetcher,
+            plan.reference,
+            seen=None,
+            take=self._take,
+            unmoved=lambda: self._started().clear_notice(),
+            moved=lambda: self._save(self._started().target),
+        )
         self._heard = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -84,7 +89,8 @@ class Control:
                 self._access = LocalAccess(self._plan.config.keys)
                 target = await asyncio.to_thread(self._first_target)
                 self._rollout = Rollout(target, first_generation=time.time_ns() // 10**6)
-                self._tasks = [asyncio.create_task(self._end_when_lonely()), *self._follow()]
+                following = self._follower.follow(every_s=self._plan.config.follow_registry_s)
+                self._tasks = [asyncio.create_task(self._end_when_lonely()), asyncio.create_task(following)]
         return self._rollout.target
 
     async def report(self, replica: str, report: Report) -> Synced:
@@ -119,11 +125,17 @@ class Control:
         await self.start()
         try:
             located = await asyncio.to_thread(self._fetcher.fetch, reference)
-            wanted = read_manifest(located.directory).version
         except WinnowError as error:
             raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
         if located.notice is not None:
             raise SwapRefusedError(f"{reference!r} cannot be served: {located.notice}")
+        return await self._take(reference, located)
+
+    async def _take(self, reference: str, located: Located) -> tuple[int, str]:
+        try:
+            wanted = read_manifest(located.directory).version
+        except WinnowError as error:
+            raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
         if self._started().is_settled_on(wanted):
             return len(self._started().versions()), wanted
         outcome = await self._propose(reference, located)
@@ -160,54 +172,20 @@ class Control:
     def _first_target(self) -> Target:
         with contextlib.suppress(FileNotFoundError):
             known = read_json(self._plan.memory)
-            self._seen = known["seen"]
+            self._follower.seen = known["seen"]
             return Target(**known["target"])
         located = self._fetcher.fetch(self._plan.reference)
-        self._located, self._seen = located, located.number
+        self._located, self._follower.seen = located, located.number
         target = Target(self._plan.reference, str(located.directory), 1, located.notice)
         self._save(target)
         return target
 
     def _save(self, target: Target) -> None:
-        write_json(self._plan.memory, {"target": asdict(target), "seen": self._seen})
+        write_json(self._plan.memory, {"target": asdict(target), "seen": self._follower.seen})
 
     def _started(self) -> Rollout:
         assert self._rollout is not None
         return self._rollout
-
-    def _follow(self) -> list[asyncio.Task[None]]:
-        entry = parse_reference(self._plan.reference)
-        follows = isinstance(entry, RegistryEntry) and entry.alias is not None
-        return [asyncio.create_task(self._follow_alias())] if follows else []
-
-    async def _follow_alias(self) -> None:
-        while True:
-            await asyncio.sleep(self._plan.config.follow_registry_s)
-            try:
-                await self._look_at_alias()
-            except Exception:
-                _log.exception("the alias could not be looked up; it is tried again")
-
-    async def _look_at_alias(self) -> None:
-        number = await asyncio.to_thread(self._fetcher.number, self._plan.reference)
-        rollout = self._started()
-        failed_before = len(rollout.failures)
-        if number is None:
-            return
-        if number == self._seen:
-            rollout.clear_notice()
-            return
-        try:
-            await self.swap(self._plan.reference)
-        except SwapBusyError:
-            return
-        except SwapRefusedError as error:
-            _log.warning("%s; the version served before goes on", error)
-            if len(rollout.failures) == failed_before:
-                # It never came to the replicas: the download failed, and may work the next time.
-                return
-        self._seen = number
-        self._save(rollout.target)
 
     async def _end_when_lonely(self) -> None:
         """Nobody else would end the actor of a deployment that was replaced or deleted."""

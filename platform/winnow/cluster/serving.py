@@ -21,7 +21,7 @@ from winnow.cluster.runtime import preflight
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.version import check_files
-from winnow.tracking.fetching import RetrieverFetcher
+from winnow.tracking.fetching import RetrieverFetcher, retriever_cache
 from winnow.tracking.store import tracking_uri
 
 APPLICATION = "winnow"
@@ -33,8 +33,7 @@ _SLOW_CLIENTS = 10_000
 
 def plan_serving(reference: str, config: ServeConfig, *, output: Path) -> ServingPlan:
     """What an endpoint of ``reference`` is made from; what is fetched from the registry lies under ``output``."""
-    cache = output.resolve() / "cache" / "retrievers"
-    return ServingPlan(reference, config, tracking_uri(output), cache, endpoint=uuid.uuid4().hex[:12])
+    return ServingPlan(reference, config, tracking_uri(output), retriever_cache(output), endpoint=uuid.uuid4().hex[:12])
 
 
 def retriever_application(plan: ServingPlan) -> serve.Application:
@@ -98,11 +97,6 @@ def serving(plan: ServingPlan) -> Iterator[str]:
         _wait_until_gone(config)
 
 
-def endpoint_url(config: ServeConfig) -> str:
-    """Where an endpoint of ``config`` answers."""
-    return f"http://[{config.host}]:{config.port}" if ":" in config.host else f"http://{config.host}:{config.port}"
-
-
 def _deploy(plan: ServingPlan) -> str:
     config = plan.config
     deadline = time.monotonic() + config.start_timeout_s
@@ -112,7 +106,7 @@ def _deploy(plan: ServingPlan) -> str:
         if state.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
             raise DataError(f"the retriever {plan.reference!r} could not be served: {_cause(state)}")
         _pause(deadline, f"the replica is still {state.status.value} {_cause(state)}", config)
-    url = endpoint_url(config)
+    url = config.url
     with WinnowClient(url) as client:
         while not client.ready():
             _pause(deadline, f"{url}/ready does not answer", config)

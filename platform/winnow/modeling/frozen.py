@@ -4,8 +4,10 @@ Module by module, an encoder takes the interpreter's lock back a hundred times p
 another thread reads requests; and it casts its weights to half precision for every batch. Frozen, it does neither.
 """
 
-import io
 import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -21,7 +23,6 @@ from winnow.modeling.graph import (
     embed_exactly,
     example_inputs,
     largest_error,
-    quiet,
     sides,
 )
 from winnow.modeling.protocol import Side, TokenEncode
@@ -38,8 +39,7 @@ def freeze_encoder(encoder: DenseEncoder) -> TokenEncode:
         return encoder
     try:
         frozen = _freeze(encoder)
-        with encoder.autocast():
-            error = largest_error(encoder, partial(embed_exactly, encoder), frozen.run)
+        error = largest_error(encoder, partial(_embed_as_trained, encoder), frozen.run)
     except Exception as failure:  # what an unknown architecture fails with cannot be foreseen
         return _as_it_is(encoder, f"it cannot be traced ({type(failure).__name__}: {str(failure)[:200]})")
     if error > _LARGEST_ERROR:
@@ -63,7 +63,9 @@ def _freeze(encoder: DenseEncoder) -> GraphEncoder:
 
 
 def _freeze_tower(encoder: DenseEncoder, side: Side) -> torch.jit.ScriptModule:
-    with torch.no_grad(), encoder.autocast(), quiet():
+    with torch.no_grad(), encoder.autocast(), warnings.catch_warnings():
+        # About tracing, which torch would like to see replaced by what needs a C++ compiler where it runs.
+        warnings.simplefilter("ignore")
         module = TracedModule(encoder.module, side).eval()
         traced = torch.jit.trace(module, example_inputs(encoder, side), check_trace=False)
         return torch.jit.freeze(_copied(traced))
@@ -72,15 +74,21 @@ def _freeze_tower(encoder: DenseEncoder, side: Side) -> torch.jit.ScriptModule:
 def _copied(traced: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """The same with classes of its own.
 
-    Those that tracing makes belong to the process, and would keep the weights of every version it ever served.
+    Those that tracing makes belong to the process, and would keep the weights of every version it ever served. They
+    are dropped, with all others of their kind: what serves has no TorchScript but this.
     """
-    content = io.BytesIO()
-    torch.jit.save(traced, content)
-    content.seek(0)
-    copied = torch.jit.load(content)
+    with tempfile.TemporaryDirectory(prefix="winnow-frozen-") as folder:
+        torch.jit.save(traced, f"{folder}/traced")
+        copied = torch.jit.load(f"{folder}/traced")
     torch._C._jit_clear_class_registry()
     torch.jit._state._clear_class_state()
     return copied
+
+
+def _embed_as_trained(encoder: DenseEncoder, token_ids: Sequence[Sequence[int]], side: Side) -> NDArray[np.float32]:
+    # The frozen graph has its casts in it, and is compared as it is used: without autocast around it.
+    with encoder.autocast():
+        return embed_exactly(encoder, token_ids, side)
 
 
 def _run(graph: torch.jit.ScriptModule, ids_NL: Tensor, mask_NL: Tensor) -> NDArray[np.float32]:

@@ -3,10 +3,7 @@
 Legend: N texts, L tokens of the longest, D dimension.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -117,19 +114,6 @@ def embed_exactly(encoder: DenseEncoder, token_ids: Sequence[Sequence[int]], sid
     """``vectors_ND`` of ``encoder`` itself in one run: in float32, or as ``torch.autocast`` says at the moment."""
     with torch.inference_mode():
         return encoder.embed(token_ids, side=side).numpy()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings about tracing, and no advice: what is made is compared with the encoder anyway."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.root.setLevel(level)
 
 
 def _relative_error(exact_ND: NDArray[np.float32], other_ND: NDArray[np.float32]) -> float:

@@ -1,12 +1,16 @@
 """A torch encoder as ONNX models, one for each tower: token ids to vectors, pooling and projection included."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from winnow.errors import ConfigError
 from winnow.modeling.encoder import DenseEncoder
-from winnow.modeling.graph import TracedModule, example_inputs, quiet, sides
+from winnow.modeling.graph import TracedModule, example_inputs, sides
 from winnow.modeling.protocol import Side
 
 IDS, MASK, VECTORS = "ids", "mask", "vectors"
@@ -38,14 +42,14 @@ def quantize(directory: Path) -> None:
 
     for path in list(directory.glob("*.onnx")):
         exact = path.rename(path.with_suffix(".float32"))
-        with quiet():
+        with _quiet():
             # 7 of the 8 bits: with all of them, sums overflow on processors without VNNI instructions.
             quantize_dynamic(exact, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
         exact.unlink()
 
 
 def _export_tower(encoder: DenseEncoder, side: Side, path: Path) -> None:
-    with torch.inference_mode(), quiet():
+    with torch.inference_mode(), _quiet():
         # By tracing: the newer way (dynamo=True) takes ten times as long and three more packages,
         # and its models are no faster. What tracing might get wrong, `largest_error` finds.
         torch.onnx.export(
@@ -58,3 +62,16 @@ def _export_tower(encoder: DenseEncoder, side: Side, path: Path) -> None:
             output_names=[VECTORS],
             dynamic_axes={IDS: {0: "N", 1: "L"}, MASK: {0: "N", 1: "L"}, VECTORS: {0: "N"}},
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings about tracing, and no advice: what is made is compared with the encoder anyway."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.root.setLevel(level)

@@ -41,6 +41,9 @@ class Source(Protocol):
     def fetch(self, reference: str) -> Located:
         """The version that ``reference`` names now; may take long. Raises ``ConfigError``, ``DataError``."""
 
+    def number(self, reference: str) -> str | None:
+        """The number that ``reference`` names now; ``None`` for a directory, or while the registry is away."""
+
     def remember(self, reference: str, located: Located) -> None:
         """Note that ``located`` is served."""
 
@@ -50,6 +53,9 @@ class Directories:
 
     def fetch(self, reference: str) -> Located:
         return Located(Path(reference))
+
+    def number(self, reference: str) -> None:
+        """Directories have none."""
 
     def remember(self, reference: str, located: Located) -> None:
         """Directories are where they are."""

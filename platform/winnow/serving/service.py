@@ -64,7 +64,7 @@ class RetrieverService:
 
     async def start(self, directory: Path) -> None:
         """Returns when the version in ``directory`` is searched. Raises ``DataError``, ``ConfigError``."""
-        # The worker thread takes the interpreter's lock back after every operation of the encoder, and waits for it
+        # The worker thread takes the interpreter's lock back after every call into torch or FAISS, and waits for it
         # while requests are read: by default up to 5 ms each time.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._active = await asyncio.to_thread(self._load_aside, directory)

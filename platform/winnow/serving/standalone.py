@@ -5,7 +5,8 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from winnow.engines.server_engine import ServerEngine
 from winnow.errors import WinnowError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Directories, Located, Source
+from winnow.serving.following import AliasFollower
 from winnow.serving.service import RetrieverService
 
 _KEEP_ALIVE_S = 75
@@ -56,6 +58,9 @@ class LocalVersions:
         self, service: RetrieverService, *, reference: str, located: Located, source: Source = Directories()
     ) -> None:
         """``reference`` and ``located`` are of the version that ``service`` was started with."""
+        self.follower = AliasFollower(
+            source, reference, seen=located.number, take=self._take, unmoved=self._forget_notice
+        )
         self._service = service
         self._reference = reference
         self._located = located
@@ -64,10 +69,7 @@ class LocalVersions:
 
     async def swap(self, reference: str) -> SwapOutcome:
         """Serve ``reference``. A caller that goes away does not stop the swap halfway."""
-        if self._swapping is not None:
-            raise SwapBusyError("another version is being loaded; wait until that is done")
-        self._swapping = asyncio.create_task(self._swap(reference))
-        return await asyncio.shield(self._swapping)
+        return await self._alone(self._fetch_and_swap, reference)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -86,21 +88,42 @@ class LocalVersions:
             "replicas": {"local": self._service.info()["version"]},
         }
 
-    async def _swap(self, reference: str) -> SwapOutcome:
-        started, previous = time.monotonic(), str(self._service.info()["version"])
+    def _forget_notice(self) -> None:
+        self._located = replace(self._located, notice=None)
+
+    async def _take(self, reference: str, located: Located) -> SwapOutcome:
+        return await self._alone(self._swap, reference, located)
+
+    async def _alone(self, swap: Callable[..., Coroutine[Any, Any, SwapOutcome]], *arguments: Any) -> SwapOutcome:
+        if self._swapping is not None:
+            raise SwapBusyError("another version is being loaded; wait until that is done")
+        self._swapping = asyncio.create_task(self._refusing(swap, *arguments))
+        return await asyncio.shield(self._swapping)
+
+    async def _refusing(
+        self, swap: Callable[..., Coroutine[Any, Any, SwapOutcome]], reference: str, *arguments: Any
+    ) -> SwapOutcome:
         try:
-            located = await asyncio.to_thread(self._source.fetch, reference)
-            if located.notice is not None:
-                raise SwapRefusedError(located.notice)
-            version = await self._serve_version(located.directory, previous)
-            await asyncio.to_thread(self._source.remember, reference, located)
+            return await swap(reference, *arguments)
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
+            previous = self._service.info()["version"]
             raise SwapRefusedError(f"{reference!r} cannot be served, and {previous} still is: {error}") from error
         finally:
             # A task that failed keeps all that was loaded for it.
             self._swapping = None
+
+    async def _fetch_and_swap(self, reference: str) -> SwapOutcome:
+        located = await asyncio.to_thread(self._source.fetch, reference)
+        if located.notice is not None:
+            raise SwapRefusedError(located.notice)
+        return await self._swap(reference, located)
+
+    async def _swap(self, reference: str, located: Located) -> SwapOutcome:
+        started, previous = time.monotonic(), str(self._service.info()["version"])
+        version = await self._serve_version(located.directory, previous)
+        await asyncio.to_thread(self._source.remember, reference, located)
         self._reference, self._located = reference, located
         return SwapOutcome(version, previous, time.monotonic() - started)
 
@@ -154,9 +177,11 @@ async def _serve(
     app = build_app(searcher, config, access=access, versions=versions, metrics=metrics, build_engine=build_engine)
     await service.start(located.directory)
     source.remember(reference, located)
+    following = asyncio.create_task(versions.follower.follow(every_s=config.follow_registry_s))
     try:
         await _answer_requests(app, config, bound, on_ready)
     finally:
+        following.cancel()
         await service.stop()
 
 

@@ -19,17 +19,15 @@ from winnow.api.ports import check_port
 from winnow.client import KEY_VARIABLE, WinnowClient
 from winnow.cluster.control import ServingPlan
 from winnow.cluster.runtime import ray_session
-from winnow.cluster.serving import endpoint_url, plan_serving, serving
+from winnow.cluster.serving import plan_serving, serving
 from winnow.errors import WinnowError
 from winnow.files import write_json
 from winnow.records import ScoredPassage
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import parse_reference
-from winnow.serving.standalone import serve_alone
-from winnow.steps import index
 from winnow.steps.config import RunConfig
-from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
-from winnow.tracking.fetching import RetrieverFetcher
+from winnow.steps.serve_alone import served_reference
+from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, produce
 
 STEP_VERSION = "1"
 ANSWERS = "answers.json"
@@ -39,7 +37,7 @@ _SHOWN_CHARS = 110
 def plan(config: RunConfig) -> StepPlan:
     """What ``serve`` would answer for ``config``."""
     settings = {"ask": list(config.serve.ask), "ask_k": config.serve.ask_k}
-    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": _identity(_reference(config))})
+    return StepPlan("serve", STEP_VERSION, config.output, settings, {"retriever": _identity(served_reference(config))})
 
 
 def serve(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
@@ -63,17 +61,6 @@ def serve_until_stopped(config: RunConfig) -> None:
         print("[serve] stopping", flush=True)
 
 
-def serve_without_ray(config: RunConfig) -> None:
-    """Returns after Ctrl-C or SIGTERM. One process under uvicorn; swaps and metrics included."""
-    plan = _plan_serving(config)
-    serve_alone(
-        config.serve,
-        reference=plan.reference,
-        source=RetrieverFetcher(plan.tracking_uri, plan.cache),
-        on_ready=lambda: print(f"[serve] ready: {endpoint_url(config.serve)}\n[serve] stop with Ctrl-C", flush=True),
-    )
-
-
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     started = time.monotonic()
     with ray_session(config.cluster), serving(_plan_serving(config)) as url:
@@ -95,17 +82,13 @@ def _build_in_background(config: RunConfig, context: StepContext) -> Mapping[str
 
 
 def _plan_serving(config: RunConfig) -> ServingPlan:
-    return plan_serving(_reference(config), config.serve, output=config.output)
+    return plan_serving(served_reference(config), config.serve, output=config.output)
 
 
 def _identity(reference: str) -> str:
     """What is served, without the path of one machine; an entry of the registry is known by its name only."""
     target = parse_reference(reference)
     return read_manifest(target).version if isinstance(target, Path) else reference
-
-
-def _reference(config: RunConfig) -> str:
-    return config.serve.retriever or str(find(index.plan(config)).directory.resolve())
 
 
 def _ask(config: RunConfig, context: StepContext, url: str, seconds_to_ready: float) -> Mapping[str, Any]:
@@ -174,7 +157,7 @@ def _spawn(config: RunConfig, directory: Path) -> tuple[subprocess.Popen[bytes],
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    url = endpoint_url(config.serve)
+    url = config.serve.url
     # Beyond the replica's own time limit lies the start of a Ray.
     _wait_for(process, url, log, timeout_s=config.serve.start_timeout_s + 60)
     return process, url
@@ -184,7 +167,7 @@ def _as_yaml(config: RunConfig) -> str:
     # Only what was set: a default that is written out looks like a wish, and some settings exclude each other.
     settings = config.model_dump(mode="json", exclude_unset=True)
     settings["output"] = str(config.output.resolve())
-    settings.setdefault("serve", {})["retriever"] = _reference(config)
+    settings.setdefault("serve", {})["retriever"] = served_reference(config)
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

@@ -4,6 +4,7 @@ Files are downloaded and loaded by us: nothing that MLflow would unpickle is ope
 reference is remembered, so that an endpoint starts while the registry cannot be reached.
 """
 
+import logging
 import shutil
 import uuid
 from pathlib import Path
@@ -19,8 +20,15 @@ from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
 from winnow.retrieval.version import check_files
 from winnow.tracking.store import EntryRefused, TrackerUnavailable, connect, translated_errors, without_credentials
 
+_log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+def retriever_cache(output: Path) -> Path:
+    """Where what is fetched from the registry is kept, for the runs in ``output``."""
+    return output.resolve() / "cache" / "retrievers"
 
 
 class RetrieverFetcher:
@@ -49,8 +57,13 @@ class RetrieverFetcher:
 
     def remember(self, reference: str, located: Located) -> None:
         """Note that ``located`` is served, so that it is what is fetched while the registry is away."""
-        if located.number is not None and located.notice is None:
+        if located.number is None or located.notice is not None:
+            return
+        try:
             write_json(self._note(reference), {"number": located.number, "directory": str(located.directory)})
+        except OSError as error:
+            # It is served all the same.
+            _log.warning("%r would not be known while the registry is away: %s", reference, error)
 
     def number(self, reference: str) -> str | None:
         """The number that ``reference`` names now; ``None`` for a directory, or while the registry is away."""

@@ -41,7 +41,7 @@ def serve(versions, keys):
     app = build_app(
         OverlapSearcher([]), ApiConfig(), access=LocalAccess(keys), versions=versions, metrics=PrometheusMetrics()
     )
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 def bearer(token):

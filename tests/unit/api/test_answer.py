@@ -38,7 +38,7 @@ def serve(engine, passages=PASSAGES, config=ApiConfig(answer_max_tokens=50)):
         metrics=metrics,
         build_engine=engine and (lambda: engine),
     )
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 def ask(reply, **body):

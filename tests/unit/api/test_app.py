@@ -29,12 +29,12 @@ def build(searcher, config=ApiConfig()):
 
 @pytest.fixture
 def http(searcher):
-    return TestClient(build(searcher), raise_server_exceptions=False)
+    return TestClient(build(searcher), base_url="http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
 def description():
-    return TestClient(build(OverlapSearcher([]))).get("/openapi.json").json()
+    return TestClient(build(OverlapSearcher([])), base_url="http://localhost").get("/openapi.json").json()
 
 
 def test_the_description_lists_every_path(description):
@@ -116,7 +116,7 @@ def test_a_web_page_of_another_host_is_not_let_in(http, path):
 @pytest.mark.parametrize("path", sorted(POSTS - {"/v1/admin/version", "/v1/answer"}))
 @pytest.mark.parametrize("declares_length", [True, False])
 def test_a_body_over_the_limit_is_refused_everywhere(searcher, path, declares_length):
-    http = TestClient(build(searcher, ApiConfig(max_body_bytes=200)))
+    http = TestClient(build(searcher, ApiConfig(max_body_bytes=200)), base_url="http://localhost")
     body = json.dumps({"queries": ["x" * 300]}).encode()
     content = body if declares_length else iter([body[:150], body[150:]])
 
@@ -137,9 +137,8 @@ def test_every_answer_carries_the_id_of_its_request(http):
 def test_queries_are_in_the_log_only_if_that_is_switched_on(searcher, caplog, is_on, count):
     caplog.set_level("INFO", logger="winnow.api")
 
-    TestClient(build(searcher, ApiConfig(log_requests=True, log_queries=is_on))).post(
-        "/v1/search", json={"query": "private matter"}
-    )
+    app = build(searcher, ApiConfig(log_requests=True, log_queries=is_on))
+    TestClient(app, base_url="http://localhost").post("/v1/search", json={"query": "private matter"})
 
     assert sum("private matter" in line for line in caplog.messages) == count
     assert any("/v1/search 200" in line for line in caplog.messages)
@@ -151,7 +150,7 @@ def test_more_than_the_pending_limit_is_refused_at_once_and_the_place_is_free_af
 
     async def flood():
         searcher.pause = asyncio.Event()
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             both = [asyncio.create_task(http.post("/v1/search", json=body)) for _ in range(2)]
             done, waiting = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             searcher.pause.set()
@@ -169,7 +168,7 @@ def test_a_search_that_takes_too_long_is_given_up(searcher):
 
     async def ask():
         searcher.pause = asyncio.Event()
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             return await http.post("/v1/search", json={"query": "sort"})
 
     reply = asyncio.run(asyncio.wait_for(ask(), timeout=20))

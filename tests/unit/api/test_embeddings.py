@@ -15,12 +15,12 @@ from winnow.api.keys import create_key
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import NotReadyError
 
-URL = "http://testserver/v1"
+URL = "http://localhost/v1"
 
 
 def serve(searcher, config=ApiConfig(), *, keys=None):
     app = build_app(searcher, config, access=LocalAccess(keys), versions=None, metrics=PrometheusMetrics())
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 def ask_with_openai(http, *, api_key="none"):

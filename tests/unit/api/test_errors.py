@@ -48,7 +48,7 @@ def an_app():
 
 @pytest.fixture(scope="module")
 def http():
-    return TestClient(an_app(), raise_server_exceptions=False)
+    return TestClient(an_app(), raise_server_exceptions=False, base_url="http://localhost")
 
 
 def post(http, body, content_type="application/json"):

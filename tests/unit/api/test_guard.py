@@ -79,7 +79,7 @@ def access(path, tokens, clock):
 
 @pytest.fixture
 def http(access):
-    return TestClient(an_app(access), raise_server_exceptions=False)
+    return TestClient(an_app(access), raise_server_exceptions=False, base_url="http://localhost")
 
 
 def bearer(token):
@@ -170,7 +170,7 @@ def test_a_search_key_is_no_admin_key_but_an_admin_key_searches(http, tokens):
 
 
 def test_without_keys_search_is_free_and_administration_closed():
-    http = TestClient(an_app(LocalAccess(None)))
+    http = TestClient(an_app(LocalAccess(None)), base_url="http://localhost")
 
     assert http.post("/v1/search").status_code == 200
     assert http.post("/v1/search", headers=bearer("whatever")).status_code == 200
@@ -186,7 +186,50 @@ def test_a_route_outside_the_guard_lets_nobody_in():
     async def unguarded():
         return {}
 
-    assert TestClient(app, raise_server_exceptions=False).get("/").status_code == 500
+    assert TestClient(app, base_url="http://localhost", raise_server_exceptions=False).get("/").status_code == 500
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "[::1]", "LocalHost."]
+)
+def test_without_keys_names_of_this_machine_are_answered(host):
+    http = TestClient(an_app(LocalAccess(None)), base_url="http://localhost")
+
+    assert http.post("/v1/search", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "rebound.example",
+        "rebound.example:8000",
+        "10.0.0.7",
+        "localhost.example",
+        "127.0.0.1.example",
+        "[::2]:80",
+        "localhost]x",
+        "",
+    ],
+)
+def test_without_keys_a_page_whose_name_leads_here_reads_nothing(host):
+    """DNS rebinding: the browser takes such a page's requests for requests to its own server."""
+    app = an_app(LocalAccess(None))
+    http = TestClient(app, base_url="http://localhost")
+
+    reply = http.post("/v1/search", headers={"host": host})
+
+    assert (reply.status_code, reply.json()["error"]["type"]) == (403, "forbidden")
+    assert "winnow keys create" in reply.json()["error"]["message"]
+    assert app.state.num_answered == 0
+    assert http.get("/health", headers={"host": host}).status_code == 200
+
+
+def test_with_a_key_any_name_will_do(access, tokens):
+    http = TestClient(an_app(access), base_url="http://localhost")
+
+    headers = {**bearer(tokens["search"]), "host": "search.example"}
+
+    assert http.post("/v1/search", headers=headers).status_code == 200
 
 
 def test_a_stranger_is_refused_before_the_body_is_read(access):
@@ -216,7 +259,7 @@ def test_a_key_beyond_its_limit_is_told_when_to_come_again(http, tokens, clock):
 
 
 def test_the_configured_limit_is_for_keys_without_their_own_and_each_has_its_own_bucket(access, tokens):
-    http = TestClient(an_app(access, rate_per_minute=12))
+    http = TestClient(an_app(access, rate_per_minute=12), base_url="http://localhost")
 
     statuses = {
         name: [http.post("/v1/search", headers=bearer(tokens[name])).status_code for _ in range(3)]

@@ -202,7 +202,7 @@ def test_a_timeout_of_something_inside_is_a_failure_not_a_deadline():
     async def inner():
         raise TimeoutError
 
-    reply = TestClient(served.app, raise_server_exceptions=False).post("/inner")
+    reply = TestClient(served.app, raise_server_exceptions=False, base_url="http://localhost").post("/inner")
 
     assert (reply.status_code, reply.json()["error"]["type"]) == (500, "internal")
 

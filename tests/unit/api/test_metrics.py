@@ -33,7 +33,7 @@ def app(searcher, metrics):
 
 @pytest.fixture
 def http(app):
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 def read(metrics):
@@ -93,7 +93,8 @@ def test_a_failure_inside_is_counted_too(metrics):
             raise RuntimeError
 
     app = build_app(BrokenSearcher([]), ApiConfig(), access=LocalAccess(None), versions=None, metrics=metrics)
-    TestClient(app, raise_server_exceptions=False).post("/v1/search", json={"query": "sort"})
+    http = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    http.post("/v1/search", json={"query": "sort"})
 
     assert requests_by_route(metrics) == {("/v1/search", "500"): 1}
 
@@ -101,7 +102,7 @@ def test_a_failure_inside_is_counted_too(metrics):
 def test_requests_in_work_are_shown_and_then_gone(app, searcher, metrics):
     async def ask():
         searcher.pause = asyncio.Event()
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             asked = [asyncio.create_task(http.post("/v1/search", json={"query": "sort"})) for _ in range(3)]
             while len(searcher.asked) < 3:
                 await asyncio.sleep(0)

@@ -38,7 +38,7 @@ def an_app(metrics=None, *, log_queries=False):
 
 @pytest.fixture
 def http():
-    return TestClient(an_app(), raise_server_exceptions=False)
+    return TestClient(an_app(), raise_server_exceptions=False, base_url="http://localhost")
 
 
 def lines(caplog):
@@ -88,7 +88,7 @@ def test_a_line_names_the_route_but_neither_path_nor_question(http, caplog):
 
 
 def test_questions_are_logged_only_when_that_is_switched_on_and_stay_on_their_line(caplog):
-    http = TestClient(an_app(log_queries=True))
+    http = TestClient(an_app(log_queries=True), base_url="http://localhost")
 
     with caplog.at_level(logging.INFO):
         http.post("/v1/search/a")
@@ -112,7 +112,7 @@ def test_a_failure_is_logged_with_its_place_but_without_its_text(http, caplog):
 
 def test_time_and_errors_are_counted_by_route_status_and_type():
     metrics = PrometheusMetrics()
-    http = TestClient(an_app(metrics), raise_server_exceptions=False)
+    http = TestClient(an_app(metrics), raise_server_exceptions=False, base_url="http://localhost")
 
     http.post("/v1/search/alice")
     http.get("/refused")

@@ -35,7 +35,7 @@ SORT = {
 
 def serve(searcher, config=ApiConfig()):
     app = build_app(searcher, config, access=LocalAccess(None), versions=None, metrics=PrometheusMetrics())
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def serve(searcher, *, keys=None, metrics=None):
     app = build_app(
         searcher, ApiConfig(), access=LocalAccess(keys), versions=None, metrics=metrics or PrometheusMetrics()
     )
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture

@@ -29,12 +29,14 @@ def test_vectors_are_those_of_the_encoder(tmp_path, architecture, pooling, preci
     made.save(tmp_path)
     encoder = DenseEncoder.load(tmp_path, EncoderConfig(model="x", precision=precision), device="cpu")
 
-    # One text at a time, because half precision rounds otherwise beside other neighbours.
     frozen = freeze_encoder(encoder)
 
+    assert isinstance(frozen, GraphEncoder)
+    # One text at a time, because half precision rounds otherwise beside other neighbours.
     for text in TEXTS:
-        expected = encoder.encode([text], side="query")
-        np.testing.assert_allclose(frozen.encode([text], side="query"), expected, atol=1e-5 * np.abs(expected).max())
+        for side in ("query", "passage"):
+            expected = encoder.encode([text], side=side)
+            np.testing.assert_allclose(frozen.encode([text], side=side), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_towers_of_their_own_and_a_projection_are_frozen_too():
@@ -63,6 +65,8 @@ def test_a_version_frozen_later_leaves_the_one_before_as_it_was():
 
     other = freeze_encoder(second)
 
+    assert isinstance(frozen, GraphEncoder)
+    assert isinstance(other, GraphEncoder)
     assert (frozen.encode(TEXTS, side="query") == before).all()
     assert np.abs(other.encode(TEXTS, side="query") - before).max() > 0.1
 
@@ -73,6 +77,7 @@ def test_tokens_give_the_vectors_of_their_texts_in_order():
 
     backwards = frozen.encode_tokens(frozen.tokenize(texts, side="query")[::-1], side="query")
 
+    assert isinstance(frozen, GraphEncoder)
     forwards = frozen.encode(texts, side="query")
     assert np.abs(backwards[::-1] - forwards).max() < 0.01
     assert frozen.encode([], side="query").shape == (0, frozen.dimension)

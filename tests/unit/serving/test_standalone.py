@@ -40,7 +40,24 @@ def port():
         return bound.getsockname()[1]
 
 
-def served(config, directory, visit, *, stop_with=signal.SIGTERM):
+class Registry:
+    """An alias that can be moved."""
+
+    def __init__(self, directories):
+        self.directories = directories
+        self.named = "1"
+
+    def number(self, reference):
+        return self.named
+
+    def fetch(self, reference):
+        return Located(self.directories[self.named], self.named)
+
+    def remember(self, reference, located):
+        """Nothing is to be remembered."""
+
+
+def served(config, reference, visit, *, stop_with=signal.SIGTERM, source=Directories()):
     """What ``visit`` returns, called with the URL beside a server that is stopped by a signal afterwards, if by any."""
     outcome = []
 
@@ -55,7 +72,7 @@ def served(config, directory, visit, *, stop_with=signal.SIGTERM):
 
     visitor = threading.Thread(target=go)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    serve_alone(config, reference=str(directory), on_ready=visitor.start)
+    serve_alone(config, reference=str(reference), source=source, on_ready=visitor.start)
     visitor.join(10)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     if isinstance(outcome[0], BaseException):
@@ -105,10 +122,29 @@ def test_a_key_may_swap_the_version_over_http_and_back(first, second, port, tmp_
     assert stranger == 401
 
 
+def test_a_moved_alias_is_served_without_being_asked(first, second, port):
+    registry = Registry({"1": first, "2": second})
+
+    def visit(url):
+        versions = [httpx.get(f"{url}/info").json()["version"]]
+        registry.named = "2"
+        until = time.monotonic() + 20
+        while versions[-1] == versions[0] and time.monotonic() < until:
+            time.sleep(0.05)
+            versions.append(httpx.get(f"{url}/info").json()["version"])
+        return versions[0], versions[-1]
+
+    config = ServeConfig(port=port, follow_registry_s=0.05)
+    before, after = served(config, "winnow@champion", visit, source=registry)
+
+    assert (before, after) == (read_manifest(first).version, read_manifest(second).version)
+
+
 def test_a_request_in_work_is_answered_although_the_stop_came(first, port):
     body = b'{"query": "stone bridge", "k": 1}'
     head = (
-        f"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        "POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
 
     def visit(_):
@@ -131,7 +167,7 @@ def test_a_request_in_work_is_answered_although_the_stop_came(first, port):
 def test_a_request_that_does_not_end_is_given_up_after_the_drain(first, port):
     def visit(_):
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+            connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
             time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGTERM)
             begun = time.monotonic()

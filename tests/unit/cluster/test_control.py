@@ -1,0 +1,179 @@
+"""The actor that orders the replicas, called directly: what it wants, what it remembers, when it ends."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny_versions import PASSAGES, write_tiny_version
+
+from winnow.api.config import ServeConfig
+from winnow.api.protocol import SwapRefusedError
+from winnow.cluster import control, replica
+from winnow.cluster.control import Control, ServingPlan
+from winnow.errors import ConfigError
+from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.reference import Located
+from winnow.serving.rollout import Report
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("versions")
+    return write_tiny_version(folder / "first"), write_tiny_version(folder / "second", PASSAGES[::-1])
+
+
+@pytest.fixture
+def plan(versions, tmp_path):
+    config = ServeConfig(start_timeout_s=20)
+    return ServingPlan(str(versions[0]), config, str(tmp_path / "mlflow.db"), tmp_path / "cache", endpoint="test")
+
+
+class Replica:
+    """Obeys, and reports as often as it is asked to; refuses every new version with ``refuses``."""
+
+    def __init__(self, name, target, version, *, refuses=None):
+        self.name, self.generation, self.version, self.refuses = name, target.generation, version, refuses
+        self.prepared = None
+
+    async def report(self, ordering):
+        refused = self.prepared if self.refuses else None
+        report = Report(self.generation, self.version, None if self.refuses else self.prepared, refused, self.refuses)
+        orders = (await ordering.report(self.name, report)).orders
+        if orders.serve.generation != self.generation:
+            self.generation, self.version = orders.serve.generation, read_manifest_version(orders.serve)
+        self.prepared = orders.prepare and orders.prepare.generation
+
+
+def read_manifest_version(target):
+    return read_manifest(Path(target.directory)).version
+
+
+async def swapped(ordering, replicas, reference):
+    """What the swap returns while ``replicas`` go on reporting."""
+    swap = asyncio.create_task(ordering.swap(str(reference)))
+    while not swap.done():
+        for each in replicas:
+            await each.report(ordering)
+        await asyncio.sleep(0.01)
+    return await swap
+
+
+def test_a_swap_ends_when_every_replica_serves_the_version_and_a_restart_remembers_it(plan, versions):
+    first, second = (read_manifest(version).version for version in versions)
+
+    async def act():
+        ordering = Control(plan)
+        target = await ordering.start()
+        replicas = [Replica(name, target, first) for name in ("a", "b")]
+        outcome = await swapped(ordering, replicas, versions[1])
+        return outcome, [each.version for each in replicas], await Control(plan).start()
+
+    outcome, served, remembered = asyncio.run(act())
+
+    assert outcome == (2, second)
+    assert served == [second, second]
+    assert remembered.directory == str(versions[1])
+
+
+def test_one_replica_that_cannot_load_the_version_keeps_all_on_the_one_before(plan, versions):
+    first = read_manifest(versions[0]).version
+
+    async def act():
+        ordering = Control(plan)
+        target = await ordering.start()
+        replicas = [Replica("a", target, first), Replica("b", target, first, refuses="no memory left")]
+        with pytest.raises(SwapRefusedError, match="no memory left"):
+            await swapped(ordering, replicas, versions[1])
+        for each in replicas:
+            await each.report(ordering)
+        return [each.version for each in replicas], await ordering.describe()
+
+    served, described = asyncio.run(act())
+
+    assert served == [first, first]
+    assert described["wanted"]["directory"] == str(versions[0])
+    assert list(described["refused"].values()) == ["no memory left"]
+
+
+class Registry:
+    """In the place of ``RetrieverFetcher``: an alias that can be moved."""
+
+    def __init__(self, directories):
+        self.directories = directories
+        self.named = "1"
+
+    def number(self, reference):
+        return self.named
+
+    def fetch(self, reference):
+        return Located(self.directories[self.named], self.named)
+
+    def remember(self, reference, located):
+        self.remembered = located.number
+
+
+def test_a_moved_alias_is_served_once_also_after_a_restart(versions, tmp_path, monkeypatch):
+    registry = Registry({"1": versions[0], "2": versions[1]})
+    monkeypatch.setattr(control, "RetrieverFetcher", lambda uri, cache: registry)
+    config = ServeConfig(start_timeout_s=20, follow_registry_s=0.02)
+    plan = ServingPlan("winnow@champion", config, "", tmp_path, endpoint="test")
+
+    async def act():
+        ordering = Control(plan)
+        target = await ordering.start()
+        one = Replica("a", target, read_manifest(versions[0]).version)
+        await one.report(ordering)
+        registry.named = "2"
+        async with asyncio.timeout(20):
+            while registry.remembered != "2":
+                await one.report(ordering)
+                await asyncio.sleep(0.01)
+        moved, generation = one.version, one.generation
+        restarted = Control(plan)
+        await restarted.start()
+        for _ in range(20):
+            await one.report(restarted)
+            await asyncio.sleep(0.01)
+        return moved, generation, one.generation, (await restarted.describe())["wanted"]
+
+    moved, generation, after_restart, wanted = asyncio.run(act())
+
+    assert moved == read_manifest(versions[1]).version
+    assert after_restart == generation
+    assert wanted["directory"] == str(versions[1])
+
+
+def test_it_ends_itself_when_no_replica_has_reported_for_long_and_not_before(plan, versions, monkeypatch):
+    ended = []
+    monkeypatch.setattr(control, "_LONELY_AFTER_S", 0.3)
+    monkeypatch.setattr(control, "stop_control", ended.append)
+
+    async def act():
+        ordering = Control(plan)
+        target = await ordering.start()
+        reporting = Replica("a", target, read_manifest(versions[0]).version)
+        for _ in range(20):
+            await reporting.report(ordering)
+            await asyncio.sleep(0.03)
+        while_reporting = list(ended)
+        async with asyncio.timeout(10):
+            while not ended:
+                await asyncio.sleep(0.05)
+        return while_reporting
+
+    assert asyncio.run(act()) == []
+    assert ended == [plan]
+
+
+@pytest.mark.parametrize(("host", "is_refused"), [("0.0.0.0", True), ("10.0.0.7", True), ("127.0.0.1", False)])
+def test_a_replica_without_keys_starts_only_where_serve_listens_on_loopback(plan, monkeypatch, host, is_refused):
+    """``serve deploy`` decides where Serve listens, and does not ask Winnow."""
+    client = SimpleNamespace(http_config=SimpleNamespace(host=host))
+    monkeypatch.setattr(replica, "get_global_client", lambda: client)
+
+    if is_refused:
+        with pytest.raises(ConfigError, match=f"Ray Serve listens on '{host}'.*winnow keys create"):
+            replica._check_keys(plan)
+    else:
+        replica._check_keys(plan)
