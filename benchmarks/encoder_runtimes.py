@@ -4,16 +4,20 @@ python benchmarks/encoder_runtimes.py --data FOLDER [--passages N] [--threads 1]
 
 FOLDER is in the BEIR layout. all-MiniLM-L6-v2; passages are encoded once, by torch in its default precision (bfloat16
 where the processor has it), as an index is. Cosines are with torch's float32 vectors of the queries. Every runtime
-has a process of its own and is asked in turn; times include tokenising. Ratios are to torch as it is served: frozen, in
-its default precision.
+has a process of its own and is asked in turn; times include tokenising. "beside Python": batches of 32 again, while
+another thread of the process runs Python all the time. Ratios are to torch as it is served: frozen, in its default
+precision.
 """
 
 import argparse
+import contextlib
 import os
 import statistics
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,16 +71,39 @@ class Encoding:
         self._encoder = encoder
         self._texts: dict[Side, list[str]] = {"query": collection.queries, "passage": collection.passages}
 
-    def answer(self, *, keep: str | None = None, side: Side = "query", batch: int = SMALL) -> dict[str, Any]:
-        """Vectors of all texts of ``side`` go to the file ``keep``; without it, seconds for the timed queries."""
+    def answer(
+        self, *, keep: str | None = None, side: Side = "query", batch: int = SMALL, beside: bool = False
+    ) -> dict[str, Any]:
+        """Vectors of all texts of ``side`` go to the file ``keep``; without it, seconds for the timed queries.
+
+        ``beside`` a thread that runs Python all the time, as one that reads requests does at its worst.
+        """
         if keep:
             np.save(keep, self._encoder.encode(self._texts[side], side=side))
             return {}
         queries = self._texts["query"][:TIMED]
-        started = time.perf_counter()
-        for start in range(0, len(queries), batch):
-            self._encoder.encode(queries[start : start + batch], side="query")
-        return {"seconds": time.perf_counter() - started, "count": len(queries)}
+        with _python_running() if beside else contextlib.nullcontext():
+            started = time.perf_counter()
+            for start in range(0, len(queries), batch):
+                self._encoder.encode(queries[start : start + batch], side="query")
+            return {"seconds": time.perf_counter() - started, "count": len(queries)}
+
+
+@contextlib.contextmanager
+def _python_running() -> Iterator[None]:
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def main(options: argparse.Namespace) -> None:
@@ -86,14 +113,19 @@ def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="winnow-runtimes-") as name:
         workers = [Worker(variant, threads=options.threads, arguments=["--cache", name]) for variant in VARIANTS]
         quality = measure_quality(workers, collection, Path(name))
-        seconds = {batch: measure_speed(workers, options.rounds, batch) for batch in (SMALL, LARGE)}
+        seconds = {batch: measure_speed(workers, options.rounds, batch=batch) for batch in (SMALL, LARGE)}
+        beside = measure_speed(workers, options.rounds, batch=LARGE, beside=True)
         for worker in workers:
             worker.close()
     count = min(TIMED, len(collection.queries))
     header = ["runtime", MEASURE, "cosine, mean (least)"]
-    header += [f"ms per query at {SMALL}", "ratio", f"queries/s at {LARGE}", "ratio"]
+    header += [f"ms per query at {SMALL}", "ratio", f"queries/s at {LARGE}", "ratio", "beside Python", "ratio"]
     print(f"load {os.getloadavg()[0]:.1f}")
-    print_table(header, [[variant, *quality[variant], *_speeds(seconds, variant, count)] for variant in VARIANTS])
+    rows = [
+        [variant, *quality[variant], *_speeds(seconds, variant, count), *_speed(beside, variant, count)]
+        for variant in VARIANTS
+    ]
+    print_table(header, rows)
 
 
 def measure_quality(workers: list[Worker], collection: Collection, scratch: Path) -> dict[str, list[str]]:
@@ -109,9 +141,9 @@ def measure_quality(workers: list[Worker], collection: Collection, scratch: Path
     }
 
 
-def measure_speed(workers: list[Worker], rounds: int, batch: int) -> dict[str, list[float]]:
-    """Seconds of each round, by runtime; one round more comes first, to warm up."""
-    answers = in_turn(workers, rounds + 1, batch=batch)
+def measure_speed(workers: list[Worker], rounds: int, **how: Any) -> dict[str, list[float]]:
+    """Seconds of each round, by runtime; one round more comes first, to warm up. ``how``: as for ``answer``."""
+    answers = in_turn(workers, rounds + 1, **how)
     return {variant: [answer["seconds"] for answer in given[1:]] for variant, given in answers.items()}
 
 
@@ -120,6 +152,8 @@ def work(options: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(options.threads)
+    # As an endpoint has it.
+    sys.setswitchinterval(0.0005)
     collection = Collection(options.data, num_passages=options.passages)
     serve(Encoding(load(options.worker, threads=options.threads, cache=options.cache), collection).answer)
 
@@ -151,9 +185,14 @@ def _cosines(vectors_QD: NDArray[np.float32], exact_QD: NDArray[np.float32]) -> 
 
 
 def _speeds(seconds: Mapping[int, Mapping[str, list[float]]], variant: str, count: int) -> list[str]:
-    gains = {batch: spread(ratios(of[DEFAULT], of[variant])) for batch, of in seconds.items()}
-    single, together = (statistics.median(seconds[batch][variant]) / count for batch in (SMALL, LARGE))
-    return [f"{1000 * single:.2f}", gains[SMALL], f"{1 / together:,.0f}", gains[LARGE]]
+    single = statistics.median(seconds[SMALL][variant]) / count
+    gain = spread(ratios(seconds[SMALL][DEFAULT], seconds[SMALL][variant]))
+    return [f"{1000 * single:.2f}", gain, *_speed(seconds[LARGE], variant, count)]
+
+
+def _speed(seconds: Mapping[str, list[float]], variant: str, count: int) -> list[str]:
+    per_second = count / statistics.median(seconds[variant])
+    return [f"{per_second:,.0f}", spread(ratios(seconds[DEFAULT], seconds[variant]))]
 
 
 if __name__ == "__main__":

@@ -41,14 +41,20 @@ class Memory:
 
     def __init__(self, pid: int, every_s: float) -> None:
         self.samples_mib: list[float] = []
-        self._root = psutil.Process(pid)
+        self._pid = pid
         self._every_s = every_s
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while self._root.is_running():
-            self.samples_mib.append(sum(map(_pss_mib, [self._root, *self._root.children(recursive=True)])))
+        while psutil.pid_exists(self._pid):
+            self.samples_mib.append(tree_pss_mib(self._pid))
             time.sleep(self._every_s)
+
+
+def tree_pss_mib(pid: int) -> float:
+    """Memory of a process and all its descendants; what they share is counted once."""
+    root = psutil.Process(pid)
+    return sum(map(_pss_mib, [root, *root.children(recursive=True)]))
 
 
 def _pss_mib(process: psutil.Process) -> float:

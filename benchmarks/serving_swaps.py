@@ -19,6 +19,7 @@ from pathlib import Path
 from http_load import __file__ as load_script
 from rounds import spread
 from served_versions import make_version
+from serving_soak import tree_pss_mib
 from serving_speed import PORT
 
 from winnow.api.keys import create_key
@@ -74,11 +75,15 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             seconds = options.swaps * 8 + 20
             shape = ["--clients", "8", "--seconds", str(seconds), "--key", key, "--marks", *marks]
             load = subprocess.Popen([sys.executable, load_script, URL, *shape], stdout=subprocess.PIPE)
-            swaps = [client.swap(str(second if number % 2 == 0 else first)) for number in range(options.swaps)]
+            swaps, held_mib = [], []
+            for number in range(options.swaps):
+                swaps.append(client.swap(str(second if number % 2 == 0 else first)))
+                held_mib.append(f"{tree_pss_mib(server.pid):.0f}")
             refusals = [_refusal(client, path) for path in (broken, folder / "nowhere")]
             print(
                 f"seconds per swap: {spread([swap.seconds for swap in swaps], '.1f')} on {swaps[0].replicas} replicas"
             )
+            print(f"PSS of all processes after each swap, MiB: {' '.join(held_mib)}")
             print(f"refused: {refusals}")
             seen = json.loads(load.communicate()[0])
         print(f"{seen['requests']:,} requests, {seen['statuses']}, by version {seen['versions']}")
