@@ -35,7 +35,7 @@ class ApiConfig(Config):
     request_timeout_s: float = speed_knob(30, gt=0)
     """How long a request may take, from its first byte to its answer; then it is answered 408."""
 
-    max_pending: int = speed_knob(64, ge=1)
+    max_pending: int = speed_knob(256, ge=1)
     """Requests that one replica works on at a time; the next one is answered 503 at once."""
 
     max_batch_tokens: int = speed_knob(4096, ge=16)
