@@ -64,7 +64,8 @@ class Connection:
     async def post(self, path: str, body: bytes) -> tuple[str, dict[str, str], bytes]:
         """Status, headers and body of the answer; a failed connection has a status of its own."""
         try:
-            if self._streams is None:
+            # As HTTP libraries do: what the server has closed while it was idle is not written to.
+            if self._streams is None or self._streams[0].at_eof():
                 self._streams = await asyncio.open_connection(self._host, self._port)
             reader, writer = self._streams
             head = (

@@ -25,7 +25,7 @@ from served_versions import make_version
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.index_files import read_description, shard_path
 from winnow.retrieval.retriever import load_retriever
-from winnow.retrieval.version import INDEX
+from winnow.retrieval.version_files import INDEX
 
 BATCHES = (1, 32)
 

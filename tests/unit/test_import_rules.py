@@ -87,3 +87,14 @@ def test_the_light_base_needs_no_heavy_library(module, tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["winnow.steps.serve", "winnow.cluster.control"])
+def test_what_starts_and_orders_replicas_does_not_wait_for_what_they_load(module, tmp_path):
+    """Importing torch and transformers takes several times as long as all the rest."""
+    heavy = "torch transformers faiss numba mlflow"
+    script = f"import sys, {module}; print([name for name in {heavy.split()} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip().splitlines()[-1] == "[]"

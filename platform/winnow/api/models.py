@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from winnow.answering.generating import Reason
 from winnow.modeling.protocol import Side
-from winnow.retrieval.retriever import Mode
+from winnow.retrieval.config import Mode
 
 # `fail_fast`: a million wrong items are one error, not a second of the event loop.
 Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]

@@ -14,8 +14,8 @@ from winnow.api.keys import KeyRing
 from winnow.errors import WinnowError
 from winnow.modeling.protocol import Side
 from winnow.records import ScoredPassage
+from winnow.retrieval.config import Mode
 from winnow.retrieval.filtering import Filter
-from winnow.retrieval.retriever import Mode
 
 FRESH_S = 5.0
 """A background search older than this says nothing of now."""

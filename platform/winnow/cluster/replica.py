@@ -34,7 +34,6 @@ from winnow.engines.server_engine import ServerEngine
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.modeling.protocol import Side
 from winnow.serving.rollout import Orders, Report, Target
-from winnow.serving.service import RetrieverService
 
 _REPORT_EVERY_S = 1.0
 _HUNG_AFTER_S = 60.0
@@ -53,6 +52,9 @@ class RetrieverReplica:
         self._plan = plan
         self._name = uuid.uuid4().hex[:12]
         self._metrics = RayMetrics()
+        # Only here: whoever deploys this class does not wait for torch.
+        from winnow.serving.service import RetrieverService
+
         self._service = RetrieverService(plan.config, self._metrics, threads=plan.config.replica_threads)
         self._control = control_actor(plan)
         self._rates = LeasedRates(self._lease)

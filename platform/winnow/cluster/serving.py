@@ -20,7 +20,7 @@ from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import preflight
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.retrieval.manifest import read_manifest
-from winnow.retrieval.version import check_files
+from winnow.retrieval.version_files import check_files
 from winnow.tracking.fetching import RetrieverFetcher, retriever_cache
 from winnow.tracking.store import tracking_uri
 

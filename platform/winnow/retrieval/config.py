@@ -1,4 +1,4 @@
-"""Settings of the vector index, and of what unites its results with those of BM25."""
+"""Settings of the vector index, ways to search, and what unites results with those of BM25."""
 
 from typing import Literal, Self
 
@@ -6,6 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from winnow.config import Config, speed_knob
 from winnow.retrieval.factory import parse_factory
+
+Mode = Literal["dense", "bm25", "hybrid"]
+"""What ranks: the encoder's vectors, BM25, or both lists united."""
 
 
 class FusionConfig(Config):

@@ -19,7 +19,7 @@ from winnow.errors import DataError, IndexMismatchError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.protocol import Encode
 from winnow.records import ScoredPassage
-from winnow.retrieval.config import FusionConfig
+from winnow.retrieval.config import FusionConfig, Mode
 from winnow.retrieval.contents import check_contents
 from winnow.retrieval.filtering import Filter, FilterCache
 from winnow.retrieval.fusion import RankedList, fuse
@@ -27,13 +27,10 @@ from winnow.retrieval.manifest import Manifest, read_manifest
 from winnow.retrieval.passages import PassageFile
 from winnow.retrieval.subset import Subset
 from winnow.retrieval.vector_index import VectorIndex
-from winnow.retrieval.version import BM25, ENCODER, INDEX, PASSAGES, check_files
+from winnow.retrieval.version_files import BM25, ENCODER, INDEX, PASSAGES, check_files
 
 if TYPE_CHECKING:
     from winnow.retrieval.bm25 import LexicalIndex
-
-Mode = Literal["dense", "bm25", "hybrid"]
-"""What ranks: the encoder's vectors, BM25, or both lists united."""
 
 
 @dataclass(frozen=True, slots=True)

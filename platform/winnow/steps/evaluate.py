@@ -46,7 +46,7 @@ from winnow.retrieval.bm25 import BM25
 from winnow.retrieval.dense import ExactSearch
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.retrieval.retriever import load_retriever
-from winnow.retrieval.version import ENCODER
+from winnow.retrieval.version_files import ENCODER
 from winnow.steps import index
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from winnow.errors import ConfigError
 from winnow.records import ScoredPassage
+from winnow.retrieval.config import Mode
 from winnow.retrieval.filtering import Filter, parse_filter
-from winnow.retrieval.retriever import Mode, load_retriever
+from winnow.retrieval.retriever import load_retriever
 from winnow.steps import index
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import find

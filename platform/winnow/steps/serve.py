@@ -26,7 +26,7 @@ from winnow.records import ScoredPassage
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import parse_reference
 from winnow.steps.config import RunConfig
-from winnow.steps.serve_alone import served_reference
+from winnow.steps.served import served_reference
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, produce
 
 STEP_VERSION = "1"

@@ -17,7 +17,7 @@ from winnow.errors import ConfigError, DataError
 from winnow.files import read_json, write_json
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
-from winnow.retrieval.version import check_files
+from winnow.retrieval.version_files import check_files
 from winnow.tracking.store import EntryRefused, TrackerUnavailable, connect, translated_errors, without_credentials
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from winnow.retrieval.embeddings import to_table, writing_embeddings
 from winnow.retrieval.filtering import parse_filter
 from winnow.retrieval.manifest import read_manifest, write_manifest
 from winnow.retrieval.retriever import load_retriever
-from winnow.retrieval.version import check_files, write_version
+from winnow.retrieval.version import write_version
+from winnow.retrieval.version_files import check_files
 
 PASSAGES = [
     Passage("p2", "otters sleep holding hands", title="Otter", document_id="d1", metadata={"source": "wiki"}),
