@@ -23,6 +23,10 @@ from urllib.parse import urlsplit
 WORDS = ["how", "do", "I", "copy", "sort", "open", "parse", "join", "split", "count", "list", "file", "path", "date"]
 
 
+_PATIENCE_S = 30
+"""How long a request waits for its answer, and for a connection."""
+
+
 @dataclass
 class Outcome:
     """What became of all requests."""
@@ -53,7 +57,7 @@ class Outcome:
 
 
 class Connection:
-    """One HTTP/1.1 connection that is kept open."""
+    """One HTTP/1.1 connection that is kept open, until something goes wrong on it."""
 
     def __init__(self, url: str, key: str | None) -> None:
         parts = urlsplit(url)
@@ -77,6 +81,12 @@ class Connection:
         except (OSError, asyncio.IncompleteReadError) as error:
             self._streams = None
             return type(error).__name__, {}, b""
+
+    def forget(self) -> None:
+        """Connect anew the next time: an answer that comes after all is not for the next request."""
+        if self._streams is not None:
+            self._streams[1].close()
+        self._streams = None
 
     async def _read(self, reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -132,7 +142,12 @@ class Load:
         query = " ".join(self._draws.choices(WORDS, k=self._draws.randint(5, 12)))
         body = json.dumps({"query": query, "k": self._options.k, "mode": self._options.mode}).encode()
         started = time.perf_counter()
-        status, headers, answer = await connection.post("/v1/search", body)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                status, headers, answer = await connection.post("/v1/search", body)
+        except TimeoutError:
+            connection.forget()
+            status, headers, answer = f"none in {_PATIENCE_S} s", {}, b""
         self.outcome.latencies_ms.append((time.perf_counter() - started) * 1e3)
         self.outcome.statuses[status] += 1
         if status == "200":
