@@ -17,6 +17,7 @@ from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, Search
 from winnow.modeling.protocol import Side
 from winnow.records import Passage, ScoredPassage
 from winnow.retrieval.filtering import Filter
+from winnow.retrieval.reference import Located
 
 
 class OverlapSearcher:
@@ -133,3 +134,21 @@ class HashEncoder:
             for word in text.lower().split():
                 embeddings_ND[row, zlib.crc32(word.encode()) % self.dimension] += 1
         return embeddings_ND / np.maximum(np.linalg.norm(embeddings_ND, axis=1, keepdims=True), 1e-9)
+
+
+class MovableAlias:
+    """A registry with one alias: a ``Source`` of versions by number. ``named`` is what it names now."""
+
+    def __init__(self, directories: Mapping[str, Path]) -> None:
+        self.directories = directories
+        self.named = "1"
+        self.remembered: str | None = None
+
+    def number(self, reference: str) -> str:
+        return self.named
+
+    def fetch(self, reference: str) -> Located:
+        return Located(self.directories[self.named], self.named)
+
+    def remember(self, reference: str, located: Located) -> None:
+        self.remembered = located.number

@@ -179,7 +179,7 @@ def test_answers_over_http_are_written_by_the_served_model_and_stand_on_passages
         build_engine=lambda: build_engine(config, Path()),
     )
 
-    with TestClient(app) as http:
+    with TestClient(app, base_url="http://localhost") as http:
         reply = http.post("/v1/answer", json={"query": "what returns the time of the last change of a file?"})
 
     answer = reply.json()

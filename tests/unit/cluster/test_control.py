@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fakes import MovableAlias
 from tiny_versions import PASSAGES, write_tiny_version
 
 from winnow.api.config import ServeConfig
@@ -13,7 +14,6 @@ from winnow.cluster import control, replica
 from winnow.cluster.control import Control, ServingPlan
 from winnow.errors import ConfigError
 from winnow.retrieval.manifest import read_manifest
-from winnow.retrieval.reference import Located
 from winnow.serving.rollout import Report
 
 
@@ -96,25 +96,8 @@ def test_one_replica_that_cannot_load_the_version_keeps_all_on_the_one_before(pl
     assert list(described["refused"].values()) == ["no memory left"]
 
 
-class Registry:
-    """In the place of ``RetrieverFetcher``: an alias that can be moved."""
-
-    def __init__(self, directories):
-        self.directories = directories
-        self.named = "1"
-
-    def number(self, reference):
-        return self.named
-
-    def fetch(self, reference):
-        return Located(self.directories[self.named], self.named)
-
-    def remember(self, reference, located):
-        self.remembered = located.number
-
-
 def test_a_moved_alias_is_served_once_also_after_a_restart(versions, tmp_path, monkeypatch):
-    registry = Registry({"1": versions[0], "2": versions[1]})
+    registry = MovableAlias({"1": versions[0], "2": versions[1]})
     monkeypatch.setattr(control, "RetrieverFetcher", lambda uri, cache: registry)
     config = ServeConfig(start_timeout_s=20, follow_registry_s=0.02)
     plan = ServingPlan("winnow@champion", config, "", tmp_path, endpoint="test")

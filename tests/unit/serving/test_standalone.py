@@ -10,6 +10,7 @@ import time
 
 import httpx
 import pytest
+from fakes import MovableAlias
 from tiny_versions import PASSAGES, write_tiny_version
 
 from winnow.api.config import ApiConfig, ServeConfig
@@ -38,23 +39,6 @@ def second(tmp_path_factory):
 def port():
     with bind_port("127.0.0.1", 0) as bound:
         return bound.getsockname()[1]
-
-
-class Registry:
-    """An alias that can be moved."""
-
-    def __init__(self, directories):
-        self.directories = directories
-        self.named = "1"
-
-    def number(self, reference):
-        return self.named
-
-    def fetch(self, reference):
-        return Located(self.directories[self.named], self.named)
-
-    def remember(self, reference, located):
-        """Nothing is to be remembered."""
 
 
 def served(config, reference, visit, *, stop_with=signal.SIGTERM, source=Directories()):
@@ -123,7 +107,7 @@ def test_a_key_may_swap_the_version_over_http_and_back(first, second, port, tmp_
 
 
 def test_a_moved_alias_is_served_without_being_asked(first, second, port):
-    registry = Registry({"1": first, "2": second})
+    registry = MovableAlias({"1": first, "2": second})
 
     def visit(url):
         versions = [httpx.get(f"{url}/info").json()["version"]]
