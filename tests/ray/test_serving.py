@@ -166,7 +166,7 @@ def test_an_endpoint_answers_as_the_retriever_does_follows_orders_and_leaves_not
     assert [hits[0].passage_id for hits in hybrid] == ["a-copy", "a-sorted", "a-mtime"]
     assert sizes == [1, 2, 3] * 8
     assert listeners == {"127.0.0.1"}
-    assert "be_conn(http-winnow) ge 512 " in proxy, "it refuses what would be too much for two replicas"
+    assert "{ be_conn gt 512 }" in proxy, "it refuses what would be too much for two replicas"
     assert (without_key.status_code, without_key.json()["error"]["type"]) == (401, "unauthorized")
     assert load.failures == []
     assert set(load.answers) == {(first.version, frozenset("a")), (second.version, frozenset("b"))}

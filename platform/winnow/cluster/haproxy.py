@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
 _EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
 _ENDPOINT = re.compile(r"^frontend http_frontend\n\s*bind .*\n", re.MULTILINE)
-_BACKEND = re.compile(r"^backend (http-\S+)\n((?:\s.*\n|\n)*)", re.MULTILINE)
+_BACKEND = re.compile(r"^backend http-winnow\n(?P<lines>(?:\s.*\n|\n)*)", re.MULTILINE)
 _REPLICA = re.compile(r"^\s*server (?!.* backup$)", re.MULTILINE)
 _ERROR_FILES = re.compile(r"^(\s*)errorfile 502 .*\n\s*errorfile 503 .*\n\s*errorfile 504 .*\n", re.MULTILINE)
 _ERRORS = {
@@ -85,20 +85,22 @@ def refusing_overload(configuration: str, limits: Limits) -> str:
     A slow client thus keeps no replica's place, unless its body is larger than HAProxy's buffer (16 KiB). What has no
     body, and administration, are always let through, as in ``winnow.api.limits.Slots``, which refuses in Python.
     """
-    rules = [
+    patience = [
         "option http-buffer-request",
         "option http-ignore-probes",
         f"timeout http-request {math.ceil(1000 * limits.request_timeout_s)}ms",
     ]
-    for backend, lines in _BACKEND.findall(configuration):
-        if replicas := len(_REPLICA.findall(lines)):
-            rules += _refusal(backend, limits.max_pending * replicas)
-    return _ENDPOINT.sub(lambda found: found[0] + "".join(f"    {rule}\n" for rule in rules), configuration)
+    configuration = _ENDPOINT.sub(lambda found: found[0] + _lines(patience), configuration)
+    return _BACKEND.sub(lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
 
 
-def _refusal(backend: str, most: int) -> list[str]:
-    """Rules that refuse work while ``most`` requests are in ``backend``; the answer has the request's id."""
-    refused = f"METH_POST !{{ path_beg /v1/admin/ }} {{ be_conn({backend}) ge {most} }}"
+def _refusal(backend: str, limits: Limits) -> list[str]:
+    """Rules that refuse work while as much as may be is in ``backend``; the answer has the request's id."""
+    most = limits.max_pending * len(_REPLICA.findall(backend))
+    if most == 0:
+        return []
+    # The request itself is counted.
+    refused = f"METH_POST !{{ path_beg /v1/admin/ }} {{ be_conn gt {most} }}"
     accepted_id = "{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,128}$ }"
     body = _error_body("overloaded", f"{most} requests are in work already; try again", "%[var(txn.id)]")
     return [
@@ -107,6 +109,10 @@ def _refusal(backend: str, most: int) -> list[str]:
         f"http-request return status 503 content-type application/json lf-string '{body}' "
         f"hdr retry-after 1 hdr x-request-id %[var(txn.id)] if {refused}",
     ]
+
+
+def _lines(rules: Sequence[str]) -> str:
+    return "".join(f"    {rule}\n" for rule in rules)
 
 
 def main() -> None:

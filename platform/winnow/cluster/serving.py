@@ -38,7 +38,8 @@ def plan_serving(reference: str, config: ServeConfig, *, output: Path) -> Servin
 
 
 def retriever_application(plan: ServingPlan) -> serve.Application:
-    """The endpoint of ``plan`` as a Ray Serve application."""
+    """The endpoint of ``plan`` as a Ray Serve application, whose limits are announced to HAProxy."""
+    Limits(plan.config.max_pending, plan.config.request_timeout_s).announce()
     return RetrieverReplica.options(**_scaling(plan.config), **_patience(plan.config)).bind(plan)
 
 
@@ -85,7 +86,6 @@ def serving(plan: ServingPlan) -> Iterator[str]:
     bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
     preflight("serving", bundle, count=config.replica_range[0])
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    Limits(config.max_pending, config.request_timeout_s).announce()
     try:
         serve.start(
             proxy_location="HeadOnly",

@@ -268,11 +268,17 @@ def test_the_limit_grows_with_the_replicas():
     )
     lines += "    # Fallback\n    server F f:1 check backup\n"
 
-    assert "be_conn(http-winnow) ge 20 " in refusing_overload(lines, Limits(10, 1))
+    assert "{ be_conn gt 20 }" in refusing_overload(lines, Limits(10, 1))
 
 
 def test_while_no_replica_is_known_nothing_is_refused_as_too_much():
     lines = FRONTEND + "    server F f:1 check backup\n"
+
+    assert "be_conn" not in refusing_overload(lines, Limits(10, 1))
+
+
+def test_other_applications_behind_the_same_haproxy_are_left_alone():
+    lines = FRONTEND.replace("http-winnow", "http-other") + "    server A a:1 check\n"
 
     assert "be_conn" not in refusing_overload(lines, Limits(10, 1))
 
