@@ -14,7 +14,7 @@ demo: setup
 
 test: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not gpu" --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .

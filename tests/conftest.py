@@ -1,4 +1,4 @@
-"""Shared by all tiers: one local Ray for the whole run of tests, no network, no telemetry."""
+"""Shared by all tiers: one local Ray per process for the whole run of tests, no network, no telemetry."""
 
 import os
 from collections.abc import Iterator
@@ -28,5 +28,8 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory) -> Path:
-    """Where the first test that needs the small language model converts it for all."""
-    return tmp_path_factory.mktemp("models")
+    """Where the first test that needs the small language model converts it for all, in both processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    (shared / "models").mkdir(exist_ok=True)
+    return shared / "models"

@@ -101,12 +101,12 @@ def test_the_card_of_the_encoder_is_in_the_served_version(results):
     assert results["train"].fingerprint in cards[0].read_text()
 
 
-def test_the_table_compares_three_systems_on_dev_and_test(results):
+def test_the_table_compares_four_systems_on_dev_and_test(results):
     reports = read_json(results["evaluate"].directory / "table.json")
 
     assert [report["collection"] for report in reports] == ["dev", "pydocs"]
     for report in reports:
-        assert list(report["means"]) == ["BM25", "off-the-shelf", "trained"]
+        assert list(report["means"]) == ["BM25", "off-the-shelf", "trained", "hybrid"]
         assert set(report["means"]["trained"]) == {"RR@10", "nDCG@10", "R@10", "R@100"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from winnow.config import build_config
 from winnow.errors import DataError
 from winnow.modeling.encoder import build_encoder
+from winnow.retrieval.retriever import load_retriever
 from winnow.steps import annotate, index, label, pool, train
 from winnow.steps.config import RunConfig
 from winnow.steps.evaluate import evaluate, print_report
@@ -24,6 +25,7 @@ CORPUS = {
 }
 QUESTIONS = {"q1": "which animal swims and eats fish", "q2": "what do I need for baking", "q3": "who composed it"}
 USEFUL = [("q1", "otter"), ("q2", "bread")]
+HYBRID_RR = ("hybrid", "RR@10")
 
 
 def write_inputs(folder: Path) -> None:
@@ -101,7 +103,7 @@ def test_every_question_has_a_value_for_every_system_and_measure(evaluated):
 
     rows = pq.read_table(result.directory / "per_query.parquet").to_pylist()
 
-    assert len(rows) == 3 * 3 * 2 * 4  # collections, systems, answerable questions, measures
+    assert len(rows) == 3 * 4 * 2 * 4  # collections, systems, answerable questions, measures
     values = {(r["collection"], r["system"], r["query_id"], r["measure"]): r["value"] for r in rows}
     assert values["animals", "off-the-shelf", "q1", "nDCG@10"] == 1.0
     assert values["animals", "BM25", "q2", "RR@10"] == 1.0  # "baking" and "baked" have one stem
@@ -116,6 +118,19 @@ def test_an_encoder_that_was_not_changed_is_not_better_on_its_own_or_another_cor
     for report in reports:
         assert report["means"]["trained"] == report["means"]["off-the-shelf"]
         assert (report["num_queries"], report["num_unjudged"]) == (2, 1)
+
+
+def test_hybrid_is_what_the_version_answers_in_that_mode_on_its_own_and_another_corpus(evaluated):
+    config, result = evaluated
+    retriever = load_retriever(index.index(config).directory, fusion=config.serve.fusion)
+
+    rows = pq.read_table(result.directory / "per_query.parquet").to_pylist()
+
+    values = {(r["collection"], r["query_id"]): r["value"] for r in rows if (r["system"], r["measure"]) == HYBRID_RR}
+    for query_id, useful in USEFUL:
+        found = [hit.passage_id for hit in retriever.search([QUESTIONS[query_id]], 10, mode="hybrid")[0]]
+        expected = 1 / (1 + found.index(useful))
+        assert values["animals", query_id] == values["elsewhere", query_id] == expected
 
 
 def test_the_journal_puts_the_version_up_with_its_value_on_dev(evaluated):

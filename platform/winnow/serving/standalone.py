@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapBusyError, SwapOutcome, SwapRefusedError
 from winnow.api.request_ids import set_up_log
 from winnow.engines.server_engine import ServerEngine
-from winnow.errors import WinnowError
+from winnow.errors import DataError, WinnowError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Directories, Located, Source
 from winnow.serving.following import AliasFollower
@@ -69,7 +69,7 @@ class LocalVersions:
 
     async def swap(self, reference: str) -> SwapOutcome:
         """Serve ``reference``. A caller that goes away does not stop the swap halfway."""
-        return await self._alone(self._fetch_and_swap, reference)
+        return await self._alone(reference)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -92,40 +92,35 @@ class LocalVersions:
         self._located = replace(self._located, notice=None)
 
     async def _take(self, reference: str, located: Located) -> SwapOutcome:
-        return await self._alone(self._swap, reference, located)
+        return await self._alone(reference, located)
 
-    async def _alone(self, swap: Callable[..., Coroutine[Any, Any, SwapOutcome]], *arguments: Any) -> SwapOutcome:
+    async def _alone(self, reference: str, located: Located | None = None) -> SwapOutcome:
         if self._swapping is not None:
             raise SwapBusyError("another version is being loaded; wait until that is done")
-        self._swapping = asyncio.create_task(self._refusing(swap, *arguments))
+        self._swapping = asyncio.create_task(self._swap(reference, located))
         return await asyncio.shield(self._swapping)
 
-    async def _refusing(
-        self, swap: Callable[..., Coroutine[Any, Any, SwapOutcome]], reference: str, *arguments: Any
-    ) -> SwapOutcome:
+    async def _swap(self, reference: str, located: Located | None) -> SwapOutcome:
+        started, previous = time.monotonic(), str(self._service.info()["version"])
         try:
-            return await swap(reference, *arguments)
+            located = located or await self._fetch(reference)
+            version = await self._serve_version(located.directory, previous)
+            await asyncio.to_thread(self._source.remember, reference, located)
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
-            previous = self._service.info()["version"]
             raise SwapRefusedError(f"{reference!r} cannot be served, and {previous} still is: {error}") from error
         finally:
             # A task that failed keeps all that was loaded for it.
             self._swapping = None
-
-    async def _fetch_and_swap(self, reference: str) -> SwapOutcome:
-        located = await asyncio.to_thread(self._source.fetch, reference)
-        if located.notice is not None:
-            raise SwapRefusedError(located.notice)
-        return await self._swap(reference, located)
-
-    async def _swap(self, reference: str, located: Located) -> SwapOutcome:
-        started, previous = time.monotonic(), str(self._service.info()["version"])
-        version = await self._serve_version(located.directory, previous)
-        await asyncio.to_thread(self._source.remember, reference, located)
         self._reference, self._located = reference, located
         return SwapOutcome(version, previous, time.monotonic() - started)
+
+    async def _fetch(self, reference: str) -> Located:
+        located = await asyncio.to_thread(self._source.fetch, reference)
+        if located.notice is not None:
+            raise DataError(located.notice)
+        return located
 
     async def _serve_version(self, directory: Path, previous: str) -> str:
         if read_manifest(directory).version == previous:

@@ -1,4 +1,4 @@
-"""Measure BM25, the encoder before training and the trained retriever on the same questions."""
+"""Measure BM25, the encoder before training, the trained retriever, and it with BM25, on the same questions."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,6 +27,7 @@ from winnow.evaluation.measures import Rankings, Values, answerable, measure_ran
 from winnow.evaluation.plots import plot_report
 from winnow.evaluation.tables import (
     BASELINE,
+    HYBRID,
     LEXICAL,
     TRAINED,
     CollectionReport,
@@ -45,6 +46,7 @@ from winnow.records import Query, ScoredPassage
 from winnow.retrieval.bm25 import BM25
 from winnow.retrieval.dense import ExactSearch
 from winnow.retrieval.embeddings import read_embeddings
+from winnow.retrieval.fusion import fuse_hits
 from winnow.retrieval.retriever import load_retriever
 from winnow.retrieval.version_files import ENCODER
 from winnow.steps import index
@@ -52,7 +54,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 REPORTS = "table.json"
 TABLE = "table.md"
 PER_QUERY = "per_query.parquet"
@@ -76,7 +78,11 @@ def plan(config: RunConfig) -> StepPlan:
         "retriever": find(index.plan(config)).content_hash,
         "encoder": fingerprint(hash_tree(locate_model(config.encoder.model))),
     }
-    settings = {"evaluate": config.evaluate.science(), "encoder": config.encoder.science()}
+    settings = {
+        "evaluate": config.evaluate.science(),
+        "encoder": config.encoder.science(),
+        "fusion": config.serve.fusion.science(),
+    }
     return StepPlan("evaluate", STEP_VERSION, config.output, settings, inputs)
 
 
@@ -119,13 +125,13 @@ def _measure(config: RunConfig, split: Split, rankings: Mapping[str, Rankings]) 
 
 
 class _Systems:
-    """The three systems. Each is loaded once and then ranks every split."""
+    """All systems. Each is loaded once and then ranks every split."""
 
     def __init__(self, config: RunConfig, inputs: Path, retriever: Path) -> None:
         self._config = config
         self._inputs = inputs
         self._trained = retriever / ENCODER
-        self._retriever = load_retriever(retriever)
+        self._retriever = load_retriever(retriever, fusion=config.serve.fusion)
         self._bm25: dict[str, BM25] = {}
 
     def rank(self, split: Split) -> dict[str, Rankings]:
@@ -136,9 +142,11 @@ class _Systems:
         depth = self._config.evaluate.depth
         found = {
             LEXICAL: self._lexical(split.corpus).search(texts, depth),
-            BASELINE: self._search_exactly(self._config.encoder, split.corpus, texts),
-            TRAINED: self._search_trained(split.corpus, texts),
+            BASELINE: self._search_exactly(self._config.encoder, split.corpus, texts, depth),
+            TRAINED: self._search_trained(split.corpus, texts, depth),
         }
+        if "hybrid" in self._retriever.modes:
+            found[HYBRID] = self._search_both(split.corpus, texts, depth)
         return {system: _as_rankings(queries, hits) for system, hits in found.items()}
 
     def _lexical(self, corpus: str) -> BM25:
@@ -146,18 +154,29 @@ class _Systems:
             self._bm25[corpus] = BM25.build(read_passages(self._inputs, corpus))
         return self._bm25[corpus]
 
-    def _search_trained(self, corpus: str, texts: Sequence[str]) -> list[list[ScoredPassage]]:
+    def _search_trained(self, corpus: str, texts: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
         """The version as it would be served; on another corpus than its own, its encoder without an index."""
         if corpus == MAIN_CORPUS:
-            return self._retriever.search(texts, self._config.evaluate.depth)
-        return self._search_exactly(self._config.encoder.at(self._trained), corpus, texts)
+            return self._retriever.search(texts, depth)
+        return self._search_exactly(self._config.encoder.at(self._trained), corpus, texts, depth)
 
-    def _search_exactly(self, encoder: EncoderConfig, corpus: str, texts: Sequence[str]) -> list[list[ScoredPassage]]:
+    def _search_both(self, corpus: str, texts: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
+        """As ``_search_trained``, united with BM25's results."""
+        if corpus == MAIN_CORPUS:
+            return self._retriever.search(texts, depth, mode="hybrid")
+        fusion = self._config.serve.fusion
+        dense = self._search_trained(corpus, texts, max(depth, fusion.depth))
+        lexical = self._lexical(corpus).search(texts, max(depth, fusion.depth))
+        return [fuse_hits(*both, config=fusion, k=depth) for both in zip(dense, lexical, strict=True)]
+
+    def _search_exactly(
+        self, encoder: EncoderConfig, corpus: str, texts: Sequence[str], depth: int
+    ) -> list[list[ScoredPassage]]:
         passages = passages_path(self._inputs, corpus)
         path = embed_corpus(encoder, passages, output=self._config.output, cluster=self._config.cluster)
         queries_QD = build_encoder(encoder).encode(texts, side="query")
         exact = ExactSearch(*read_embeddings(path), device=self._config.cluster.search_device)
-        return exact.search(queries_QD, k=self._config.evaluate.depth)
+        return exact.search(queries_QD, k=depth)
 
 
 def _as_rankings(queries: Sequence[Query], hits: Sequence[Sequence[ScoredPassage]]) -> Rankings:

@@ -142,6 +142,28 @@ def test_a_body_that_is_declared_too_long_is_refused_unread(declared):
     assert error_of(sent) == (413, "body_too_large")
 
 
+LARGE = [(b"content-length", b"20000")]
+
+
+@pytest.mark.parametrize(
+    ("parts", "headers", "settings", "closes"),
+    [
+        ([], LARGE, {"max_body_bytes": 10_000}, True),
+        ([part(b"x" * 200, more=True)], [(b"transfer-encoding", b"chunked")], {"max_body_bytes": 100}, True),
+        ([part(b"x" * 20_000)], LARGE, {}, False),
+        ([], [(b"content-length", b"200")], {"max_body_bytes": 100}, False),
+    ],
+    ids=["refused unread", "refused half read", "read", "small enough to have arrived"],
+)
+def test_the_rest_of_a_large_body_that_was_refused_is_not_waited_for(parts, headers, settings, closes):
+    served = Served(**settings)
+    served.hold.set()
+
+    sent = asyncio.run(asyncio.wait_for(served.ask(*parts, headers=headers), timeout=5))
+
+    assert (header_of(sent, b"connection") == b"close") == closes
+
+
 def test_a_body_of_many_tiny_parts_ends_at_the_limit():
     served = Served(max_body_bytes=100)
 

@@ -73,6 +73,15 @@ def test_on_a_ray_that_is_not_ours_nothing_is_announced(monkeypatch):
     assert haproxy.announced_limits() is None
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"max_pending": 3}', '{"max_pending": 3, "other": 1}'])
+def test_limits_that_cannot_be_read_do_not_keep_haproxy_from_starting(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    (tmp_path / "limits.json").write_text(content)
+
+    assert haproxy.announced_limits() is None
+    assert "limits.json holds no limits" in capsys.readouterr().err
+
+
 class SlowReplica(ThreadingHTTPServer):
     """Answers a GET at once, and a POST when it is told to."""
 
@@ -82,6 +91,7 @@ class SlowReplica(ThreadingHTTPServer):
         self.arrived = threading.Semaphore(0)
         self.may_answer = threading.Event()
         self.breaks = threading.Semaphore(1)
+        self.breaks_at = "/v1/broken"
         super().__init__(("127.0.0.1", 0), SlowHandler)
 
 
@@ -94,7 +104,9 @@ class SlowHandler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.arrived.release()
-        if self.path == "/v1/broken" or (self.path == "/v1/broken-once" and self.server.breaks.acquire(blocking=False)):
+        if self.path == self.server.breaks_at or (
+            self.path == "/v1/broken-once" and self.server.breaks.acquire(blocking=False)
+        ):
             self.close_connection = True
             return
         if not self.path.startswith("/v1/admin/"):
@@ -134,10 +146,12 @@ def endpoint(replica, tmp_path, monkeypatch):
     haproxy._mend(path)
     process = subprocess.Popen([get_haproxy_binary(), "-db", "-f", path], stderr=(tmp_path / "said").open("w"))
     url = f"http://127.0.0.1:{port}"
-    wait_until_up(url, process, tmp_path / "said")
-    yield url
-    process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    try:
+        wait_until_up(url, process, tmp_path / "said")
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
 
 
 def render(folder, port, replica_port):
@@ -154,6 +168,7 @@ def render(folder, port, replica_port):
         hard_stop_after_s=1,
         metrics_enabled=False,
         retry_on=os.environ["RAY_SERVE_HAPROXY_RETRY_ON"],
+        retries=int(os.environ["RAY_SERVE_HAPROXY_RETRIES"]),
     )
     servers = [ServerConfig(name="SERVE_REPLICA_one", host="127.0.0.1", port=replica_port)]
     backend = BackendConfig(
@@ -211,11 +226,16 @@ def test_what_is_too_much_is_refused_without_a_replica_and_the_connection_is_kep
 def test_a_refusal_has_the_request_s_id_or_one_of_its_own(busy):
     named = httpx.post(busy + "/v1/search", content=b"{}", headers={"x-request-id": "mine-1"})
     unnamed = [httpx.post(busy + "/v1/search", content=b"{}") for _ in range(2)]
-    odd = httpx.post(busy + "/v1/search", content=b"{}", headers={"x-request-id": 'a","b":"c'})
+    odd = [
+        httpx.post(busy + "/v1/search", content=b"{}", headers={"x-request-id": sent})
+        for sent in ('a","b":"c', 'ok,"},"x":{"a":"b', '"},"x":{"a":"b,ok', "a" * 129, "")
+    ]
 
     assert named.headers["x-request-id"] == named.json()["error"]["request_id"] == "mine-1"
     assert unnamed[0].json()["error"]["request_id"] != unnamed[1].json()["error"]["request_id"]
-    assert len(odd.json()["error"]["request_id"]) == 36
+    for answer in odd:
+        assert len(answer.json()["error"]["request_id"]) == 36
+        assert answer.headers["x-request-id"] == answer.json()["error"]["request_id"]
 
 
 def test_administration_and_what_has_no_body_always_get_through(busy):
@@ -245,6 +265,34 @@ def test_a_request_that_arrives_slowly_takes_no_place_and_is_given_up(endpoint, 
     assert not replica.arrived.acquire(blocking=False)
 
 
+def test_a_large_body_that_stops_keeps_its_place_no_longer_than_a_request_may_take(endpoint, replica):
+    host, port = endpoint.removeprefix("http://").split(":")
+    head = b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n"
+    replica.may_answer.set()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST):
+            client = stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            client.sendall(head + 40_000 * b"x")
+        time.sleep(0.2)
+        assert httpx.post(endpoint + "/v1/search", content=b"{}").status_code == 503
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
+
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["error"]["type"] == "invalid_json"
+        assert httpx.post(endpoint + "/v1/search", content=b"{}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/admin/version", "/v1/answer"])
+def test_what_changes_or_costs_something_is_not_sent_again(endpoint, replica, path):
+    replica.breaks_at = path
+
+    with contextlib.suppress(httpx.RemoteProtocolError):  # how HAProxy says so on a connection that was used before
+        assert httpx.post(endpoint + path, content=b"{}").status_code == 503
+
+    assert replica.arrived.acquire(blocking=False)
+    assert not replica.arrived.acquire(blocking=False)
+
+
 def test_a_request_is_sent_again_if_its_connection_is_closed_before_the_answer_begins(endpoint, replica):
     replica.may_answer.set()
 
@@ -271,14 +319,13 @@ def test_the_limit_grows_with_the_replicas():
     assert "{ be_conn gt 20 }" in refusing_overload(lines, Limits(10, 1))
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(0.0001, "1ms"), (1.5, "1500ms"), (1e9, "2147483647ms")])
+def test_every_patience_can_be_said_to_haproxy(seconds, said):
+    assert f"timeout http-request {said}\n" in refusing_overload(FRONTEND, Limits(10, seconds))
+
+
 def test_while_no_replica_is_known_nothing_is_refused_as_too_much():
     lines = FRONTEND + "    server F f:1 check backup\n"
-
-    assert "be_conn" not in refusing_overload(lines, Limits(10, 1))
-
-
-def test_other_applications_behind_the_same_haproxy_are_left_alone():
-    lines = FRONTEND.replace("http-winnow", "http-other") + "    server A a:1 check\n"
 
     assert "be_conn" not in refusing_overload(lines, Limits(10, 1))
 
@@ -286,7 +333,7 @@ def test_other_applications_behind_the_same_haproxy_are_left_alone():
 def test_errors_of_other_kinds_are_left_alone(tmp_path):
     lines = "defaults\n    errorfile 502 /x\n    errorfile 503 /x\n    errorfile 504 /x\n    errorfile 403 /y\n"
 
-    mended = answering_in_json(lines, {status: tmp_path / str(status) for status in (408, 503)})
+    mended = answering_in_json(lines, {status: tmp_path / str(status) for status in (400, 408, 500, 503)})
 
     assert "errorfile 403 /y" in mended
     assert f"errorfile 504 {tmp_path}/503\n" in mended

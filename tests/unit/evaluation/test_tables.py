@@ -21,18 +21,19 @@ from winnow.evaluation.tables import (
 CONFIG = EvaluateConfig(measures=("RR@10", "nDCG@10"))
 
 
-def systems(bm25, off_the_shelf, trained):
+def systems(bm25, off_the_shelf, trained, hybrid=None):
     def values(numbers):
         return {name: {f"q{index}": value for index, value in enumerate(numbers)} for name in CONFIG.measures}
 
-    return {"BM25": values(bm25), "off-the-shelf": values(off_the_shelf), "trained": values(trained)}
+    numbers = {"BM25": bm25, "off-the-shelf": off_the_shelf, "trained": trained, "hybrid": hybrid or trained}
+    return {system: values(numbers[system]) for system in numbers}
 
 
 def report(*numbers, num_unjudged=0):
     return report_collection("docs", systems(*numbers), CONFIG, num_unjudged=num_unjudged)
 
 
-USUAL = ([0.0, 0.5, 0.0, 0.5], [0.5, 0.5, 0.25, 0.25], [1.0, 0.5, 0.75, 0.5])
+USUAL = ([0.0, 0.5, 0.0, 0.5], [0.5, 0.5, 0.25, 0.25], [1.0, 0.5, 0.75, 0.5], [0.5, 1.0, 1.0, 0.5])
 
 
 def test_rows_are_the_systems_in_order_and_then_the_tests():
@@ -40,15 +41,17 @@ def test_rows_are_the_systems_in_order_and_then_the_tests():
 
     assert lines[0] == "## docs: 4 questions"
     assert lines[2] == "| system | RR@10 | nDCG@10 |"
-    assert lines[4:7] == [
+    assert lines[4:8] == [
         "| BM25 | 0.250 | 0.250 |",
         "| off-the-shelf | 0.375 | 0.375 |",
         "| trained | 0.688 | 0.688 |",
+        "| hybrid | 0.750 | 0.750 |",
     ]
-    assert [line.split(" | ")[0] for line in lines[7:10]] == [
+    assert [line.split(" | ")[0] for line in lines[8:12]] == [
         "| p: BM25 vs off-the-shelf",
         "| p: trained vs off-the-shelf",
         "| p: trained vs BM25",
+        "| p: hybrid vs trained",
     ]
 
 
@@ -68,6 +71,7 @@ def test_notes_say_what_could_have_been_detected():
     assert "+0.312, not significant (p = .080)" in notes[0]
     assert "With 4 questions and the spread seen here, about 0.498 is the smallest difference" in notes[0]
     assert "80 % power" in notes[0]
+    assert notes[2].startswith("nDCG@10, hybrid against trained: +0.062, not significant")
     assert notes[-1] == "Questions left out because their qrels name no useful passage: 3."
 
 

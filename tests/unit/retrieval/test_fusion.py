@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from winnow.records import ScoredPassage
 from winnow.retrieval.config import FusionConfig
-from winnow.retrieval.fusion import fuse
+from winnow.retrieval.fusion import fuse, fuse_hits
 
 TIES_BY_POSITION = np.arange(1000)
 
@@ -114,3 +115,26 @@ def test_equals_the_definition_passage_by_passage(dense, lexical, method, weight
     assert all(points[:-1] >= points[1:])
     left_out = [float(exact[position]) for position in exact.keys() - set(positions.tolist())]
     assert max(left_out, default=-1) <= (points[-1] if len(points) else 0) + 1e-12
+
+
+@given(
+    lists=st.tuples(*[st.lists(st.sampled_from("abcdef"), unique=True)] * 2),
+    method=st.sampled_from(["reciprocal_rank", "weighted"]),
+    k=st.integers(1, 8),
+)
+def test_lists_of_passages_are_fused_as_lists_of_positions_are(lists, method, k):
+    config = FusionConfig(method=method, dense_weight=0.3)
+    hits = [
+        [ScoredPassage(name, score=float(-rank), text=name * 2) for rank, name in enumerate(names)] for names in lists
+    ]
+    by_position = [
+        (np.array([hit.score for hit in each]), np.array([ord(hit.passage_id) for hit in each], dtype=np.int64))
+        for each in hits
+    ]
+
+    fused = fuse_hits(*hits, config=config, k=k)
+
+    points, positions = fuse(*by_position, config=config, tie_order_P=TIES_BY_POSITION, k=k)
+    assert [hit.passage_id for hit in fused] == list(map(chr, positions))
+    assert [hit.score for hit in fused] == pytest.approx(points.tolist())
+    assert all(hit.text == hit.passage_id * 2 for hit in fused)
