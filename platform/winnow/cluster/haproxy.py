@@ -104,27 +104,28 @@ def refusing_overload(configuration: str, limits: Limits) -> str:
         f"timeout client {most_ms}ms",
     ]
     configuration = _ENDPOINT.sub(lambda found: found[0] + _lines(patience), configuration)
-    return _BACKEND.sub(lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
+    return _BACKEND.sub(lambda found: found[0] + _lines(_rules(found["lines"], limits)), configuration)
 
 
-def _refusal(backend: str, limits: Limits) -> list[str]:
-    """Rules that refuse work while as much as may be is in ``backend``; the answer has the request's id."""
-    most = limits.max_pending * len(_REPLICA.findall(backend))
-    # What changes something, or costs a generator's answer, is not sent a second time.
-    once = ["http-request disable-l7-retry if { path_sub /v1/admin/ /v1/answer }"]
-    if most == 0:
-        return once
-    # The request itself is counted.
-    refused = f"METH_POST !{{ path_sub /v1/admin/ }} {{ be_conn gt {most} }}"
-    plain = "{ var(txn.id) -m reg ^[A-Za-z0-9._-]{1,128}$ }"
-    body = _error_body("overloaded", f"{most} requests are in work already; try again", "%[var(txn.id)]")
-    return [
-        *once,
-        f"http-request set-var(txn.id) req.fhdr(x-request-id,1) if {refused}",
-        f"http-request set-var(txn.id) uuid if {refused} !{plain}",
-        f"http-request return status 503 content-type application/json lf-string '{body}' "
-        f"hdr retry-after 1 hdr x-request-id %[var(txn.id)] if {refused}",
+def _rules(backend: str, limits: Limits) -> list[str]:
+    """What holds for every request to ``backend``, and the refusal of those beyond the limit."""
+    request_id = "req.fhdr(x-request-id,1)"
+    rules = [
+        # One plain id, which the answer repeats: nobody writes into it what is more than an id.
+        f"http-request set-header x-request-id %[uuid] if !{{ {request_id} -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}"
+        " || { req.fhdr_cnt(x-request-id) gt 1 }",
+        # What changes something, or costs a generator's answer, is not sent a second time.
+        "http-request disable-l7-retry if { path_sub /v1/admin/ /v1/answer }",
     ]
+    if most := limits.max_pending * len(_REPLICA.findall(backend)):
+        body = _error_body("overloaded", f"{most} requests are in work already; try again", f"%[{request_id}]")
+        rules.append(
+            f"http-request return status 503 content-type application/json lf-string '{body}' "
+            f"hdr retry-after 1 hdr x-request-id %[{request_id}] "
+            # The request itself is counted.
+            f"if METH_POST !{{ path_sub /v1/admin/ }} {{ be_conn gt {most} }}"
+        )
+    return rules
 
 
 def _lines(rules: Sequence[str]) -> str:

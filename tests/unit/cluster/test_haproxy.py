@@ -111,10 +111,11 @@ class SlowHandler(BaseHTTPRequestHandler):
             return
         if not self.path.startswith("/v1/admin/"):
             assert self.server.may_answer.wait(20)
-        self.answer(body)
+        self.answer(body, ids=self.headers.get_all("x-request-id"))
 
-    def answer(self, body):
+    def answer(self, body, ids=()):
         self.send_response(200)
+        self.send_header("ids", " ".join(ids))
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         # HAProxy closes the connections of its own health checks.
@@ -236,6 +237,23 @@ def test_a_refusal_has_the_request_s_id_or_one_of_its_own(busy):
     for answer in odd:
         assert len(answer.json()["error"]["request_id"]) == 36
         assert answer.headers["x-request-id"] == answer.json()["error"]["request_id"]
+
+
+@pytest.mark.parametrize("sent", [[], ["a b"], ["one", "two"], ["x" * 129]])
+def test_a_replica_sees_one_plain_id_of_every_request(endpoint, replica, sent):
+    replica.may_answer.set()
+
+    answer = httpx.post(endpoint + "/v1/search", content=b"{}", headers=[("x-request-id", each) for each in sent])
+
+    assert len(answer.headers["ids"]) == 36
+
+
+def test_a_replica_sees_the_id_that_was_sent(endpoint, replica):
+    replica.may_answer.set()
+
+    answer = httpx.post(endpoint + "/v1/search", content=b"{}", headers={"x-request-id": "mine-1"})
+
+    assert answer.headers["ids"] == "mine-1"
 
 
 def test_administration_and_what_has_no_body_always_get_through(busy):
