@@ -175,7 +175,9 @@ def compare_loading(folder: Path, options: argparse.Namespace) -> None:
         for path in directory.iterdir():
             path.unlink()
     print(f"{options.random:,} random vectors x {DIMENSION}; load {os.getloadavg()[0]:.1f}")
-    print_table(["index", "loaded", "MB on disk", "seconds to load", "MB after loading", "MB after 200 searches"], rows)
+    print_table(
+        ["index", "loaded", "MB on disk", "seconds to load", "MiB after loading", "MiB after 200 searches"], rows
+    )
 
 
 def ask_loading(directory: Path, memory_map: bool, options: argparse.Namespace) -> list[str]:
@@ -186,18 +188,20 @@ def ask_loading(directory: Path, memory_map: bool, options: argparse.Namespace) 
         answers.append(worker.ask(directory=str(directory), memory_map=memory_map))
         worker.close()
     seconds = statistics.median(answer["seconds"] for answer in answers)
-    memory = [f"{statistics.median(answer[name] for answer in answers):,.0f}" for name in ("loaded_mb", "searched_mb")]
+    memory = [
+        f"{statistics.median(answer[name] for answer in answers):,.0f}" for name in ("loaded_mib", "searched_mib")
+    ]
     return [f"{megabytes(directory):,.0f}", f"{seconds:.3f}", *memory]
 
 
 def loading(*, directory: str, memory_map: bool) -> dict[str, Any]:
     """In a process of its own: seconds to load an index, and the memory that it adds."""
-    before, started = pss_mb(), time.perf_counter()
+    before, started = pss_mib(), time.perf_counter()
     index = VectorIndex.load(Path(directory), memory_map=memory_map)
-    seconds, loaded = time.perf_counter() - started, pss_mb()
+    seconds, loaded = time.perf_counter() - started, pss_mib()
     for query_D in np.random.default_rng(2).standard_normal((200, index.dimension), dtype=np.float32):
         index.search(query_D[None], K)
-    return {"seconds": seconds, "loaded_mb": loaded - before, "searched_mb": pss_mb() - before}
+    return {"seconds": seconds, "loaded_mib": loaded - before, "searched_mib": pss_mib() - before}
 
 
 def kinds(options: argparse.Namespace, count: int, *, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -248,9 +252,9 @@ def megabytes(directory: Path) -> float:
     return sum(path.stat().st_size for path in directory.iterdir()) / 1e6
 
 
-def pss_mb() -> float:
+def pss_mib() -> float:
     """Memory of this process; pages that several processes use count in parts."""
-    return int(re.search(r"^Pss:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)[1]) / 1e3
+    return int(re.search(r"^Pss:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)[1]) / 1024
 
 
 if __name__ == "__main__":
