@@ -23,7 +23,7 @@ from served_versions import make_version
 from serving_speed import PORT
 
 from winnow.api.keys import create_key
-from winnow.client import WinnowClient
+from winnow.client import ServiceError, WinnowClient
 
 URL = f"http://127.0.0.1:{PORT}"
 
@@ -74,7 +74,10 @@ class Replicas:
 
     def _watch(self) -> None:
         while True:
-            count = len(self._client.versions()["replicas"])
+            try:
+                count = len(self._client.versions()["replicas"])
+            except ServiceError:  # the endpoint is gone
+                return
             if not self.changes or self.changes[-1][1] != count:
                 self.changes.append((time.monotonic() - self._started, count))
                 print(f"{self.changes[-1][0]:.0f} s: {count} replicas", flush=True)
