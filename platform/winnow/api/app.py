@@ -22,12 +22,12 @@ def build_app(
     versions: Versions | None,
     metrics: Metrics,
     build_engine: BuildEngine | None = None,
-    adds_request_ids: bool = True,
+    behind_serve: bool = False,
 ) -> FastAPI:
     """An ASGI application with the routes of this folder; ``GET /openapi.json`` describes them.
 
-    ``build_engine`` makes what writes the answers of ``POST /v1/answer``. ``adds_request_ids`` is off where a server in
-    front puts ``X-Request-ID`` on answers. There is no CORS: web pages of other hosts get nothing.
+    ``build_engine`` makes what writes the answers of ``POST /v1/answer``. ``behind_serve``: Ray Serve and
+    HAProxy stand in front. There is no CORS: web pages of other hosts get nothing.
     """
     # The interactive pages load scripts from other hosts, and the description itself may need a key.
     app = FastAPI(
@@ -44,5 +44,5 @@ def build_app(
     app.include_router(answer_router(searcher, config, metrics, build_engine))
     app.include_router(admin_router(versions))
     app.include_router(status_router(searcher, config, metrics))
-    install_guard(app, config, access, metrics, adds_request_ids=adds_request_ids)
+    install_guard(app, config, access, metrics, behind_serve=behind_serve)
     return app

@@ -35,11 +35,12 @@ _LOGGER = logging.getLogger("winnow.api")
 
 
 def install_guard(
-    app: FastAPI, config: ApiConfig, access: Access, metrics: Metrics, *, adds_request_ids: bool = True
+    app: FastAPI, config: ApiConfig, access: Access, metrics: Metrics, *, behind_serve: bool = False
 ) -> None:
     """Put ``app`` behind all limits, and make it answer every error as JSON. Each middleware is outside those above it.
 
     Strangers are refused before they cost a slot or a byte of body; every answer has an id and a line in the log.
+    ``behind_serve``: Ray Serve puts the id on answers, and HAProxy stands in front.
     """
     # A redirect would repeat the Host header, which anybody can choose.
     app.router.redirect_slashes = False
@@ -49,8 +50,9 @@ def install_guard(
     app.add_middleware(Authenticate, access=access, rate_per_minute=config.rate_per_minute)
     app.add_middleware(Deadline, timeout_s=config.request_timeout_s)
     app.add_middleware(Failures)
-    app.add_middleware(UnreadBody)
-    app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries, adds_header=adds_request_ids)
+    if behind_serve:
+        app.add_middleware(UnreadBody)
+    app.add_middleware(RequestIds, metrics=metrics, log_queries=config.log_queries, adds_header=not behind_serve)
 
 
 class Authenticate:

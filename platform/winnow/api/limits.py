@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from winnow.api.errors import WatchedSend, error_answer, refuse
 from winnow.api.metrics import Metrics
 
-_BALANCER_BUFFER = 16_384
-"""Bytes of a request that HAProxy holds before it passes it on."""
+_SURELY_ARRIVED = 8_192
+"""Bytes of a request, headers and all, that HAProxy's buffer (16 KiB) always holds before they are passed on."""
 
 _LOGGER = logging.getLogger("winnow.api")
 
@@ -76,8 +76,8 @@ class Deadline:
 class UnreadBody:
     """Closes the connection of an answer that is given before its request's large body was read.
 
-    A balancer would else go on taking the rest from the client, and count the request as in work for as long as it
-    comes. What fits HAProxy's buffer has arrived whole.
+    HAProxy would else go on taking the rest from the client, and count the request as in work for as long as it
+    comes. What fits its buffer has arrived whole.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -96,7 +96,8 @@ class UnreadBody:
 
         async def closing(message: Message) -> None:
             if message["type"] == "http.response.start" and not is_read:
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                others = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
+                message["headers"] = [*others, (b"connection", b"close")]
             await send(message)
 
         return await self._app(scope, noted, closing)
@@ -153,9 +154,10 @@ class Slots:
 
 
 def _is_large(scope: Scope) -> bool:
-    return _declared_length(scope) > _BALANCER_BUFFER or any(
-        name == b"transfer-encoding" for name, _ in scope["headers"]
-    )
+    if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+        return True
+    length = _declared_length(scope)
+    return length > 0 and length + sum(len(name) + len(value) for name, value in scope["headers"]) > _SURELY_ARRIVED
 
 
 def _declared_length(scope: Scope) -> int:

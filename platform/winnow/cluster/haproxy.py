@@ -26,9 +26,10 @@ LIMITS_FILE_VARIABLE = "WINNOW_HAPROXY_LIMITS"
 _PR_SET_PDEATHSIG = 1
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
 _EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
-_ENDPOINT = re.compile(r"^frontend http_frontend\n\s*bind .*\n", re.MULTILINE)
-_BACKEND = re.compile(r"^backend http-\S+\n(?P<lines>(?:\s.*\n|\n)*)", re.MULTILINE)
-_REPLICA = re.compile(r"^\s*server (?!.* backup$)", re.MULTILINE)
+_ENDPOINT = re.compile(r"^frontend http_frontend\n[ \t]*bind .*\n", re.MULTILINE)
+_BACKEND = re.compile(r"^backend http-\S+\n(?P<lines>(?:[ \t].*\n|\n)*)", re.MULTILINE)
+_REPLICA = re.compile(r"^[ \t]*server (?!.* backup$)", re.MULTILINE)
+_REQUEST_ID = "req.fhdr(x-request-id,1)"
 _ERROR_FILES = re.compile(r"^(\s*)errorfile 502 .*\n\s*errorfile 503 .*\n\s*errorfile 504 .*\n", re.MULTILINE)
 _ERRORS = {
     400: ("invalid_json", "the request did not arrive whole; send its body faster"),
@@ -83,18 +84,30 @@ def on_loopback(configuration: str) -> str:
 def answering_in_json(configuration: str, error_files: Mapping[int, Path]) -> str:
     """``configuration`` in which HAProxy's own errors are the application's: ``error_files`` holds an answer by status.
 
-    A request that reaches no replica is answered 503.
+    A request that reaches no replica is answered 503. What is not HTTP, and headers that do not end, HAProxy answers
+    before it looks at any of this.
     """
     lines = "".join(rf"\g<1>errorfile {seen} {error_files[said]}" + "\n" for seen, said in _ANSWERED_AS.items())
     return _ERROR_FILES.sub(lines, configuration)
 
 
+def naming_and_repeating(configuration: str) -> str:
+    """``configuration`` in which every request has one plain id, and only what changes nothing may be sent twice."""
+    rules = [
+        # The answer repeats it: nobody writes into it what is more than an id.
+        f"http-request set-header x-request-id %[uuid] if !{{ {_REQUEST_ID} -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}"
+        " || { req.fhdr_cnt(x-request-id) gt 1 }",
+        "http-request disable-l7-retry unless { path_end /v1/search /v1/embeddings }",
+    ]
+    return _BACKEND.sub(lambda found: found[0] + _lines(rules), configuration)
+
+
 def refusing_overload(configuration: str, limits: Limits) -> str:
     """``configuration`` in which requests beyond ``limits`` are answered 503, and one is passed on when it is whole.
 
-    A slow client thus keeps no replica's place while its body fits HAProxy's buffer (16 KiB), and no longer than a
-    request may take if it does not. What has no body, and administration, are always let through, as in
-    ``winnow.api.limits.Slots``, which refuses in Python.
+    A slow client thus keeps no replica's place while its request fits HAProxy's buffer (about 15 KB), and no longer
+    than a request may take if it does not. What has no body, and administration, are always let through, though
+    they count while they are in work. ``winnow.api.limits.Slots`` refuses in Python.
     """
     most_ms = math.ceil(min(1000 * limits.request_timeout_s, _LONGEST_MS))
     patience = [
@@ -104,28 +117,20 @@ def refusing_overload(configuration: str, limits: Limits) -> str:
         f"timeout client {most_ms}ms",
     ]
     configuration = _ENDPOINT.sub(lambda found: found[0] + _lines(patience), configuration)
-    return _BACKEND.sub(lambda found: found[0] + _lines(_rules(found["lines"], limits)), configuration)
+    return _BACKEND.sub(lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
 
 
-def _rules(backend: str, limits: Limits) -> list[str]:
-    """What holds for every request to ``backend``, and the refusal of those beyond the limit."""
-    request_id = "req.fhdr(x-request-id,1)"
-    rules = [
-        # One plain id, which the answer repeats: nobody writes into it what is more than an id.
-        f"http-request set-header x-request-id %[uuid] if !{{ {request_id} -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}"
-        " || { req.fhdr_cnt(x-request-id) gt 1 }",
-        # What changes something, or costs a generator's answer, is not sent a second time.
-        "http-request disable-l7-retry if { path_sub /v1/admin/ /v1/answer }",
+def _refusal(backend: str, limits: Limits) -> list[str]:
+    most = limits.max_pending * len(_REPLICA.findall(backend))
+    if most == 0:
+        return []
+    body = _error_body("overloaded", f"{most} requests are in work already; try again", f"%[{_REQUEST_ID}]")
+    return [
+        f"http-request return status 503 content-type application/json lf-string '{body}' "
+        f"hdr retry-after 1 hdr x-request-id %[{_REQUEST_ID}] "
+        # The request itself is counted.
+        f"if METH_POST !{{ path_sub /v1/admin/ }} {{ be_conn gt {most} }}"
     ]
-    if most := limits.max_pending * len(_REPLICA.findall(backend)):
-        body = _error_body("overloaded", f"{most} requests are in work already; try again", f"%[{request_id}]")
-        rules.append(
-            f"http-request return status 503 content-type application/json lf-string '{body}' "
-            f"hdr retry-after 1 hdr x-request-id %[{request_id}] "
-            # The request itself is counted.
-            f"if METH_POST !{{ path_sub /v1/admin/ }} {{ be_conn gt {most} }}"
-        )
-    return rules
 
 
 def _lines(rules: Sequence[str]) -> str:
@@ -148,7 +153,8 @@ def _mend(path: Path) -> None:
     error_files = {status: path.with_name(f"{status}.http") for status in _ERRORS}
     for status, file in error_files.items():
         file.write_bytes(_error(status))
-    configuration = answering_in_json(on_loopback(path.read_text()), error_files)
+    # In this order, because a refusal has the request's id.
+    configuration = naming_and_repeating(answering_in_json(on_loopback(path.read_text()), error_files))
     limits = announced_limits()
     path.write_text(configuration if limits is None else refusing_overload(configuration, limits))
 

@@ -76,8 +76,7 @@ class RetrieverReplica:
             versions=self,
             metrics=self._metrics,
             build_engine=None if generator is None else partial(ServerEngine, generator),
-            # Serve does.
-            adds_request_ids=False,
+            behind_serve=True,
         )
 
     async def check_health(self) -> None:

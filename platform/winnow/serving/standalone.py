@@ -97,11 +97,12 @@ class LocalVersions:
     async def _alone(self, reference: str, located: Located | None = None) -> SwapOutcome:
         if self._swapping is not None:
             raise SwapBusyError("another version is being loaded; wait until that is done")
-        self._swapping = asyncio.create_task(self._swap(reference, located))
+        previous = str(self._service.info()["version"])
+        self._swapping = asyncio.create_task(self._swap(reference, located, previous))
         return await asyncio.shield(self._swapping)
 
-    async def _swap(self, reference: str, located: Located | None) -> SwapOutcome:
-        started, previous = time.monotonic(), str(self._service.info()["version"])
+    async def _swap(self, reference: str, located: Located | None, previous: str) -> SwapOutcome:
+        started = time.monotonic()
         try:
             located = located or await self._fetch(reference)
             version = await self._serve_version(located.directory, previous)

@@ -23,7 +23,7 @@ def part(body, *, more=False):
 class Served:
     """A small application behind the guard, and what happened in it."""
 
-    def __init__(self, **settings):
+    def __init__(self, *, behind_serve=False, **settings):
         self.hold = asyncio.Event()
         self.events = []
         self.metrics = PrometheusMetrics()
@@ -32,7 +32,7 @@ class Served:
         self.app.post("/v1/admin/version")(self.swap)
         self.app.post("/stream")(self.stream)
         self.app.get("/health")(self.health)
-        install_guard(self.app, ApiConfig(**settings), LocalAccess(None), self.metrics)
+        install_guard(self.app, ApiConfig(**settings), LocalAccess(None), self.metrics, behind_serve=behind_serve)
 
     async def search(self, request: Request):
         body = await request.body()
@@ -152,11 +152,12 @@ LARGE = [(b"content-length", b"20000")]
         ([part(b"x" * 200, more=True)], [(b"transfer-encoding", b"chunked")], {"max_body_bytes": 100}, True),
         ([part(b"x" * 20_000)], LARGE, {}, False),
         ([], [(b"content-length", b"200")], {"max_body_bytes": 100}, False),
+        ([], [(b"content-length", b"200"), (b"x", b"x" * 9_000)], {"max_body_bytes": 100}, True),
     ],
-    ids=["refused unread", "refused half read", "read", "small enough to have arrived"],
+    ids=["refused unread", "refused half read", "read", "small enough to have arrived", "large with its headers"],
 )
 def test_the_rest_of_a_large_body_that_was_refused_is_not_waited_for(parts, headers, settings, closes):
-    served = Served(**settings)
+    served = Served(behind_serve=True, **settings)
     served.hold.set()
 
     sent = asyncio.run(asyncio.wait_for(served.ask(*parts, headers=headers), timeout=5))

@@ -90,8 +90,8 @@ class SlowReplica(ThreadingHTTPServer):
     def __init__(self):
         self.arrived = threading.Semaphore(0)
         self.may_answer = threading.Event()
-        self.breaks = threading.Semaphore(1)
-        self.breaks_at = "/v1/broken"
+        self.breaks_at = None
+        self.breaks_once = False
         super().__init__(("127.0.0.1", 0), SlowHandler)
 
 
@@ -104,9 +104,8 @@ class SlowHandler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.arrived.release()
-        if self.path == self.server.breaks_at or (
-            self.path == "/v1/broken-once" and self.server.breaks.acquire(blocking=False)
-        ):
+        if self.path == self.server.breaks_at or self.server.breaks_once:
+            self.server.breaks_once = False
             self.close_connection = True
             return
         if not self.path.startswith("/v1/admin/"):
@@ -248,6 +247,17 @@ def test_a_replica_sees_one_plain_id_of_every_request(endpoint, replica, sent):
     assert len(answer.headers["ids"]) == 36
 
 
+def test_without_limits_ids_and_repetition_are_ruled_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.delenv(LIMITS_FILE_VARIABLE, raising=False)
+    path = render(tmp_path, free_port(), free_port())
+
+    haproxy._mend(path)
+
+    assert "set-header x-request-id" in path.read_text()
+    assert "disable-l7-retry" in path.read_text()
+    assert "be_conn" not in path.read_text()
+
+
 def test_a_replica_sees_the_id_that_was_sent(endpoint, replica):
     replica.may_answer.set()
 
@@ -300,7 +310,7 @@ def test_a_large_body_that_stops_keeps_its_place_no_longer_than_a_request_may_ta
         assert httpx.post(endpoint + "/v1/search", content=b"{}").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/admin/version", "/v1/answer"])
+@pytest.mark.parametrize("path", ["/v1/admin/version", "/v1/answer", "/v1/%61nswer", "/v1/new"])
 def test_what_changes_or_costs_something_is_not_sent_again(endpoint, replica, path):
     replica.breaks_at = path
 
@@ -311,17 +321,20 @@ def test_what_changes_or_costs_something_is_not_sent_again(endpoint, replica, pa
     assert not replica.arrived.acquire(blocking=False)
 
 
-def test_a_request_is_sent_again_if_its_connection_is_closed_before_the_answer_begins(endpoint, replica):
+def test_a_search_is_sent_again_if_its_connection_is_closed_before_the_answer_begins(endpoint, replica):
     replica.may_answer.set()
+    replica.breaks_once = True
 
-    answers = [httpx.post(endpoint + "/v1/broken-once", content=b"{}").status_code for _ in range(3)]
+    answers = [httpx.post(endpoint + "/v1/search", content=b"{}").status_code for _ in range(3)]
 
     assert answers == [200] * 3
-    assert not replica.breaks.acquire(blocking=False)
+    assert not replica.breaks_once
 
 
-def test_what_a_replica_does_not_answer_is_answered_503_in_json(endpoint):
-    answer = httpx.post(endpoint + "/v1/broken", content=b"{}")
+def test_what_a_replica_does_not_answer_is_answered_503_in_json(endpoint, replica):
+    replica.breaks_at = "/v1/search"
+
+    answer = httpx.post(endpoint + "/v1/search", content=b"{}")
 
     assert answer.status_code == 503
     assert answer.json()["error"]["type"] == "overloaded"
