@@ -52,7 +52,7 @@ class Limits:
     """How long a request may take to arrive."""
 
     def announce(self) -> None:
-        """Writes these limits where HAProxy looks for them, if its Ray is one of our own."""
+        """Writes these limits where HAProxy looks for them, if the environment names such a file."""
         if path := os.environ.get(LIMITS_FILE_VARIABLE):
             write_json(Path(path), dataclasses.asdict(self))
 
@@ -64,7 +64,11 @@ def announced_limits() -> Limits | None:
     try:
         return Limits(**read_json(Path(path))) if path and Path(path).exists() else None
     except (OSError, ValueError, TypeError) as error:
-        print(f"{path} holds no limits ({error}); HAProxy refuses nothing of its own accord", file=sys.stderr)
+        print(
+            f"{path} holds no limits ({error}); expected what `Limits.announce` writes, so HAProxy refuses "
+            "nothing of its own accord; delete it and deploy again",
+            file=sys.stderr,
+        )
         return None
 
 

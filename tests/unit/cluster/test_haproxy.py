@@ -342,10 +342,7 @@ def test_what_a_replica_does_not_answer_is_answered_503_in_json(endpoint, replic
 
 
 def test_the_limit_grows_with_the_replicas():
-    lines = (
-        "frontend http_frontend\n    bind *:80\nbackend http-winnow\n    server A a:1 check\n    server B b:1 check\n"
-    )
-    lines += "    # Fallback\n    server F f:1 check backup\n"
+    lines = FRONTEND + "    server A a:1 check\n    server B b:1 check\n    # Fallback\n    server F f:1 check backup\n"
 
     assert "{ be_conn gt 20 }" in refusing_overload(lines, Limits(10, 1))
 
