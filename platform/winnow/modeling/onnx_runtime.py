@@ -97,7 +97,7 @@ def _check_installed(runtime: OnnxRuntime) -> None:
     if absent:
         raise ConfigError(
             f"serve.encoder_runtime: {runtime} needs {' and '.join(absent)}; "
-            f"install them with: pip install 'winnow[onnx]'"
+            f"install what is missing: pip install {' '.join(absent)}"
         )
 
 
