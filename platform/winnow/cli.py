@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from winnow import __version__
-from winnow.config import load_config
+from winnow.config import load_config, refuse_url
 from winnow.errors import WinnowError
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ class _Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+class _Path(click.Path):
+    """A path on a disk."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            refuse_url(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +60,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--config",
         "config_path",
-        type=click.Path(path_type=Path),
+        type=_Path(),
         required=True,
         metavar="FILE",
         help="The run's YAML file; its sections are described in docs/configuration.md.",
@@ -161,7 +175,7 @@ def keys() -> None:
     """API keys of an endpoint: made once, shown once, kept as hashes."""
 
 
-_KEY_FILE = click.option("--file", "path", type=click.Path(path_type=Path), required=True, help="The file of keys.")
+_KEY_FILE = click.option("--file", "path", type=_Path(), required=True, help="The file of keys.")
 
 
 @keys.command("create")
@@ -196,8 +210,8 @@ def keys_revoke(path: Path, key_id: str) -> None:
 
 
 @cli.command()
-@click.argument("yaml_file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="The same as FILE.")
+@click.argument("yaml_file", required=False, type=_Path(), metavar="[FILE]")
+@click.option("--config", "config_path", type=_Path(), metavar="FILE", help="The same as FILE.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one setting; may be repeated.")
 @click.option("--force", is_flag=True, help="Do every step again even if its output is there.")
 @click.option("--keep", is_flag=True, help="Leave the endpoint running at the end.")

@@ -7,16 +7,20 @@ stays out of the fingerprint, and so do paths, whose content is hashed instead.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from winnow.errors import ConfigError
 
 _SPEED_ONLY = {"changes_only_speed": True}
+# One slash is enough: that is what is left of "s3://bucket" once it is a Path.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=:/)/?[^/@\s]*@")
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -34,13 +38,30 @@ class Config(BaseModel):
             if type(self).model_fields[name].json_schema_extra != _SPEED_ONLY and not isinstance(value, Path)
         }
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _paths_are_no_urls(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            refuse_url(value)
+        return value
+
 
 def speed_knob(default: Any = ..., **constraints: Any) -> Any:
     """A field that changes how fast a result comes, never what it is."""
     return Field(default, json_schema_extra=_SPEED_ONLY, **constraints)
 
 
+def refuse_url(path: str | Path) -> None:
+    """Returns unless ``path`` is a URL, which ``Path`` would take for a folder called ``s3:``. Raises ``ValueError``."""
+    if found := _URL.match(str(path)):
+        raise ValueError(
+            f"expected a path, got a URL ({found[1]}:); mount or copy what is there to a disk that every machine "
+            f"sees and give its path; only train.storage takes URLs"
+        )
+
+
 def _resolve(path: Path, info: ValidationInfo) -> Path:
+    refuse_url(path)  # joined to its base it would look like a path
     base = (info.context or {}).get("base")
     return path.expanduser() if base is None else Path(base) / path.expanduser()
 
@@ -104,7 +125,7 @@ def _explain(error: ValidationError, config_class: type[Config]) -> str:
         where = ".".join(map(str, problem["loc"])) or "(whole)"
         # A whole section says nothing about what is wrong with it.
         is_shown = problem["type"] != "missing" and not isinstance(problem["input"], Mapping)
-        given = f", got {str(problem['input'])[:80]!r}" if is_shown else ""
+        given = f", got {_CREDENTIALS.sub('/', str(problem['input']))[:80]!r}" if is_shown else ""
         lines.append(f"  {where}: {problem['msg']}{given}")
     return "\n".join(lines)
 

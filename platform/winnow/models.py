@@ -11,12 +11,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
+from winnow.config import refuse_url
 from winnow.errors import ConfigError
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
 def _resolve(reference: str, info: ValidationInfo) -> str:
+    refuse_url(reference)
     base = (info.context or {}).get("base")
     return str(Path(base) / reference) if base is not None and reference.startswith(".") else reference
 

@@ -118,3 +118,40 @@ def test_a_step_without_its_input_names_the_verb_to_run_first(tmp_path):
 
     assert done.returncode == 3
     assert "run `winnow pool` with the same --config" in done.stderr
+
+
+PATH_SETTINGS = [
+    "output",
+    "data.corpus.path",
+    "data.train.queries",
+    "data.train.qrels",
+    "encoder.model",
+    "annotate.engine.model",
+    "audit.against",
+    "serve.keys",
+    "serve.retriever",
+]
+
+
+@pytest.mark.parametrize("setting", PATH_SETTINGS)
+@pytest.mark.parametrize("url", ["s3://bucket/some/where", "file:///data", "HTTPS://ann:pw1@example.org/x"])
+def test_a_url_where_a_path_is_needed_is_refused_and_makes_no_folder(tmp_path, setting, url):
+    run = write_config(tmp_path, CONFIG)
+
+    done = winnow("pool", "--config", str(run), "--set", f"{setting}={url}", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert f"{setting}: " in done.stderr.replace("vllm.", "")
+    assert f"expected a path, got a URL ({url.partition('//')[0]})" in done.stderr.replace("Value error, ", "")
+    assert "pw1" not in done.stderr
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_a_file_on_the_command_line_is_no_url_either(tmp_path):
+    made = winnow("keys", "create", "--file", "s3://bucket/keys.json", "--name", "ann", cwd=tmp_path)
+    run = winnow("run", "gs://bucket/run.yaml", cwd=tmp_path)
+
+    assert (made.returncode, run.returncode) == (2, 2)
+    assert "got a URL (s3:)" in made.stderr
+    assert "got a URL (gs:)" in run.stderr
+    assert list(tmp_path.iterdir()) == []

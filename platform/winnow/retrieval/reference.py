@@ -11,6 +11,8 @@ from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, ValidationInfo
 
+from winnow.config import refuse_url
+
 _ALIAS = re.compile(r"(?P<model>[\w.-]+)@(?P<alias>[\w.-]+)")
 _NUMBER = re.compile(r"(?P<model>[\w.-]+)/(?P<number>\d+)")
 
@@ -79,6 +81,7 @@ def parse_reference(reference: str) -> RegistryEntry | Path:
 
 
 def _resolve(reference: str, info: ValidationInfo) -> str:
+    refuse_url(reference)
     base = (info.context or {}).get("base")
     target = parse_reference(reference)
     return reference if base is None or isinstance(target, RegistryEntry) else str(Path(base) / target)
