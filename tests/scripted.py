@@ -43,14 +43,14 @@ class ScriptedEngine:
 
     async def chat(self, request: ChatRequest) -> Reply:
         text = await self._look_up(request.messages[-1].content, default="[none]")
-        num_prompt = self.count_prompt_tokens(request.messages)
+        num_prompt = await self.count_prompt_tokens(request.messages)
         return Reply(text, "stop", num_prompt, 0, len(text.split()), 0.001)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens([message.content for message in messages]))
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(await self.count_tokens([message.content for message in messages]))
 
     def close(self) -> None:
         self._script = {}

@@ -23,7 +23,7 @@ class ScriptedChat:
 
     async def chat(self, request: ChatRequest) -> Reply:
         self.requests.append(request)
-        num_prompt = self.count_prompt_tokens(request.messages)
+        num_prompt = await self.count_prompt_tokens(request.messages)
         if num_prompt + request.max_output_tokens > self.max_tokens:
             return Reply("", "too_long", 0, 0, 0, 0.0, error=f"{num_prompt} words do not fit")
         said = self._replies(request)
@@ -32,11 +32,11 @@ class ScriptedChat:
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         raise AssertionError("this engine only chats")
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens([message.content for message in messages]))
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(await self.count_tokens([message.content for message in messages]))
 
     def close(self) -> None:
         self.is_closed = True

@@ -47,7 +47,7 @@ class EngineProcess:
         return reply, await self._engine.chat(ChatRequest(turns, max_output_tokens))
 
     async def counts(self, texts, messages):
-        return self._engine.count_tokens(texts), self._engine.count_prompt_tokens(messages)
+        return await self._engine.count_tokens(texts), await self._engine.count_prompt_tokens(messages)
 
     async def process(self):
         return os.getpid(), [child.pid for child in psutil.Process().children(recursive=True)]

@@ -1,6 +1,5 @@
 """Ask a generator with passages before it, and say whether its answer stands on them."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,10 +67,7 @@ class Answerer:
     async def _ask(self, query: str, passages: Sequence[ScoredPassage]) -> tuple[Prompt, Reply | None]:
         """No reply where there is no passage to show."""
         for share in _SHARES:
-            # In a thread: an engine that is a server counts tokens with a request that blocks.
-            prompt = await asyncio.to_thread(
-                build_prompt, self._engine, query, passages, reply_tokens=self._max_reply_tokens, share=share
-            )
+            prompt = await build_prompt(self._engine, query, passages, reply_tokens=self._max_reply_tokens, share=share)
             if not prompt.shown:
                 return prompt, None
             reply = await self._engine.chat(ChatRequest(prompt.messages, self._max_reply_tokens))

@@ -55,28 +55,29 @@ class Prompt:
     shown: tuple[Shown, ...]
 
 
-def build_prompt(
+async def build_prompt(
     engine: Engine, query: str, passages: Sequence[ScoredPassage], *, reply_tokens: int, share: float = 1.0
 ) -> Prompt:
-    """A prompt that takes ``share`` of the room beside a reply of ``reply_tokens``. Counting may block.
+    """A prompt that takes ``share`` of the room beside a reply of ``reply_tokens``.
 
     The longest passages are cut first; where even that leaves too little of each, the last ones are left out.
     Raises ``QuestionTooLongError``.
     """
-    fixed = engine.count_prompt_tokens(_messages(query, ())) + reply_tokens + _SPARE_TOKENS
+    fixed = await engine.count_prompt_tokens(_messages(query, ())) + reply_tokens + _SPARE_TOKENS
     room = int((engine.max_tokens - fixed) * share)
     if room < _FEWEST_TOKENS:
         raise QuestionTooLongError(f"the generator takes {engine.max_tokens} tokens, {fixed} are taken already")
-    shown = _fit(engine, [Shown(passage, passage.text) for passage in passages[: room // _FEWEST_TOKENS]], room)
+    shown = await _fit(engine, [Shown(passage, passage.text) for passage in passages[: room // _FEWEST_TOKENS]], room)
     return Prompt(_messages(query, shown), tuple(shown))
 
 
-def _fit(engine: Engine, shown: Sequence[Shown], room: int) -> list[Shown]:
-    sizes = _measure(engine, shown)
+async def _fit(engine: Engine, shown: Sequence[Shown], room: int) -> list[Shown]:
+    sizes = await _measure(engine, shown)
     capacity = _capacity(sizes, room)
-    fitting = (
-        one if size <= capacity else _cut(engine, one, size, capacity) for one, size in zip(shown, sizes, strict=True)
-    )
+    fitting = [
+        one if size <= capacity else await _cut(engine, one, size, capacity)
+        for one, size in zip(shown, sizes, strict=True)
+    ]
     return [one for one in fitting if one is not None]
 
 
@@ -90,7 +91,7 @@ def _capacity(sizes: Sequence[int], room: int) -> int:
     return max(sizes, default=0)
 
 
-def _cut(engine: Engine, shown: Shown, size: int, capacity: int) -> Shown | None:
+async def _cut(engine: Engine, shown: Shown, size: int, capacity: int) -> Shown | None:
     """``shown`` with less text; ``None`` if its title alone is too long."""
     while size > capacity:
         # In proportion, and a little more each time, for the title and for what is not proportional.
@@ -98,13 +99,13 @@ def _cut(engine: Engine, shown: Shown, size: int, capacity: int) -> Shown | None
         if not text:
             return None
         shown = Shown(shown.passage, text)
-        (size,) = _measure(engine, [shown])
+        (size,) = await _measure(engine, [shown])
     return shown
 
 
-def _measure(engine: Engine, shown: Sequence[Shown]) -> list[int]:
+async def _measure(engine: Engine, shown: Sequence[Shown]) -> list[int]:
     # Under a number as long as any, and with the empty line before it.
-    return engine.count_tokens([f"\n\n{_render(1000, one)}" for one in shown])
+    return await engine.count_tokens([f"\n\n{_render(1000, one)}" for one in shown])
 
 
 def _messages(query: str, shown: Sequence[Shown]) -> tuple[Message, ...]:

@@ -62,18 +62,18 @@ class CountingEngine:
 
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         """A mean log probability of 0, and the tokens that scoring would take: it cannot use a prefix cache."""
-        num_context, num_continuation = self.count_tokens([request.context, request.continuation])
+        num_context, num_continuation = await self.count_tokens([request.context, request.continuation])
         if num_context + num_continuation + 1 > self.max_tokens:
             return failed_likelihood(
                 PromptTooLongError(num_context + num_continuation, self.max_tokens, reply_tokens=1)
             )
         return Likelihood(0.0, num_continuation, num_context + num_continuation, 0, 0, 0.0)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
         return [len(self._tokenise(text)) for text in texts]
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of ``messages`` as they are rendered."""
         return len(self._tokenise(self._render_chat(messages)))
 

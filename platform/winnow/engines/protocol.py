@@ -99,10 +99,10 @@ class Engine(Protocol):
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         """How likely the continuation is."""
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of ``messages`` as the model gets them, up to where its reply starts."""
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ class ServerConnection:
         self._blocking = OpenAI(base_url=config.base_url, **self._settings)
         self._client = AsyncOpenAI(base_url=config.base_url, **self._settings)
         self._places = asyncio.Semaphore(config.requests_in_flight)
+        self._places_to_tokenise = asyncio.Semaphore(config.requests_in_flight)
         self._pace = _Pace(config.requests_per_minute)
         self._meter = BusyMeter()
         self._check(config)
@@ -72,27 +73,21 @@ class ServerConnection:
             return answer, seconds
 
     async def tokenise(self, body: Mapping[str, Any]) -> list[int]:
-        """Token ids, by vLLM's ``/tokenize``. Does not count as a request to the model."""
-        try:
-            answer: Any = await self._client.with_options(base_url=self._root).post(
-                "/tokenize", cast_to=object, body=body
-            )
-        except OpenAIError as error:
-            raise self._translated(error) from None
-        return answer["tokens"]
-
-    def tokenise_blocking(self, body: Mapping[str, Any]) -> list[int]:
-        """As ``tokenise``, for callers that are no coroutine."""
-        try:
-            answer: Any = self._blocking.with_options(base_url=self._root).post("/tokenize", cast_to=object, body=body)
-        except OpenAIError as error:
-            raise self._translated(error) from None
+        """Token ids, by vLLM's ``/tokenize``. Takes a place of its own: it does not wait for the model."""
+        client = self._client.with_options(base_url=self._root)
+        async with self._places_to_tokenise:
+            try:
+                answer: Any = await client.post("/tokenize", cast_to=object, body=body)
+            except OpenAIError as error:
+                raise self._translated(error) from None
         return answer["tokens"]
 
     def _try_to_tokenise(self, model: str) -> bool:
+        client, body = self._blocking.with_options(base_url=self._root), {"model": model, "prompt": "one word"}
         try:
-            return bool(self.tokenise_blocking({"model": model, "prompt": "one word"}))
-        except (ServerError, KeyError, TypeError):
+            answer: Any = client.post("/tokenize", cast_to=object, body=body)
+            return bool(answer["tokens"])
+        except (OpenAIError, KeyError, TypeError):
             return False
 
     def _check(self, config: ServerConfig) -> None:

@@ -1,5 +1,6 @@
 """A model behind an OpenAI-compatible HTTP server, such as vLLM's own."""
 
+import asyncio
 import logging
 import math
 from collections.abc import Sequence
@@ -39,18 +40,20 @@ class ServerEngine:
         except Exception as error:
             return failed_likelihood(error)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; a token for every 3 characters, rounded up, if the server has no ``/tokenize``."""
         if not self._connection.can_tokenise:
             return [math.ceil(len(text) / _CHARACTERS_PER_TOKEN) for text in texts]
-        return [len(self._connection.tokenise_blocking(self._text_body(text, special=False))) for text in texts]
+        tokenise = self._connection.tokenise
+        found = await asyncio.gather(*(tokenise(self._text_body(text, special=False)) for text in texts))
+        return [len(tokens) for tokens in found]
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of ``messages`` in the model's chat template, or an estimate as in ``count_tokens``."""
         if not self._connection.can_tokenise:
             texts = [message.content for message in messages]
-            return sum(self.count_tokens(texts)) + _TOKENS_PER_TURN * (len(texts) + 1)
-        return len(self._connection.tokenise_blocking({"model": self.model_id, "messages": _turns(messages)}))
+            return sum(await self.count_tokens(texts)) + _TOKENS_PER_TURN * (len(texts) + 1)
+        return len(await self._connection.tokenise({"model": self.model_id, "messages": _turns(messages)}))
 
     def close(self) -> None:
         """Nothing runs here; the server stays."""

@@ -58,11 +58,11 @@ class TransformersEngine:
             return failed_likelihood(error)
         return Likelihood(mean_logprob, prompt.num_continuation_tokens, len(prompt.token_ids), 0, 0, seconds)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
         return self._tokenizer.count_tokens(texts)
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of ``messages`` in the model's chat template."""
         return self._tokenizer.count_prompt_tokens(messages)
 

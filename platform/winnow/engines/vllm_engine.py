@@ -59,11 +59,11 @@ class VllmEngine:
             return failed_likelihood(error)
         return _likelihood(prompt, output, seconds)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
         return self._tokenizer.count_tokens(texts)
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of ``messages`` in the model's chat template."""
         return self._tokenizer.count_prompt_tokens(messages)
 

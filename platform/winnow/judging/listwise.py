@@ -44,9 +44,9 @@ class ListwiseJudge:
             return replace(judged, status="empty_pool", detail="no ranked list found a passage for this query")
         dialogue = Dialogue(self._engine, self._template, self._config, query_id=pool.query_id)
         try:
-            shown = self._show(pool)
+            shown = await self._show(pool)
             judged = replace(judged, passages_cut=shown.num_cut)
-            findings = await self._ask(self._rounds(dialogue, shown))
+            findings = await self._ask(await self._rounds(dialogue, shown))
             judged = self._with_evidence(judged, pool, findings, detail="; ".join(dialogue.notes) or None)
         except EngineDeadError:
             raise
@@ -63,14 +63,14 @@ class ListwiseJudge:
         """Free the engine."""
         self._engine.close()
 
-    def _show(self, pool: CandidatePool) -> ShownPool:
+    async def _show(self, pool: CandidatePool) -> ShownPool:
         """Each passage short enough for every round."""
-        capacity = min(self._room.in_prompt(round, pool.query) for round in self._turns)
-        return self._showing.show(pool, capacity=capacity)
+        capacity = min([await self._room.in_prompt(round, pool.query) for round in self._turns])
+        return await self._showing.show(pool, capacity=capacity)
 
-    def _rounds(self, dialogue: Dialogue, shown: ShownPool) -> Rounds:
+    async def _rounds(self, dialogue: Dialogue, shown: ShownPool) -> Rounds:
         if self._config.layout == "conversation":
-            if sum(shown.sizes) <= self._room.in_conversation(self._turns, shown.query):
+            if sum(shown.sizes) <= await self._room.in_conversation(self._turns, shown.query):
                 return Conversation(dialogue, self._template, shown)
             dialogue.notes.append("separate prompts: a conversation does not fit into engine.max_tokens")
         return SeparatePrompts(dialogue, self._template, shown, self._room, overlap=self._config.window_overlap)

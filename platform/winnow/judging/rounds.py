@@ -87,7 +87,7 @@ class SeparatePrompts:
 
     async def answer(self, kept: Sequence[int]) -> str:
         """From as many of ``kept`` as one prompt takes, the first ones; what is left out is noted."""
-        num_fitting = count_fitting(self._sizes(kept), self._capacity("pseudo_answer", ""))
+        num_fitting = count_fitting(self._sizes(kept), await self._capacity("pseudo_answer", ""))
         is_cut = num_fitting < len(kept)
         if is_cut:
             self._dialogue.notes.append(f"pseudo-answer from the first {num_fitting} of {len(kept)} relevant passages")
@@ -99,7 +99,7 @@ class SeparatePrompts:
 
     async def rank_useful(self, kept: Sequence[int], answer: str) -> list[int]:
         """Ranks the last window, then the one before it together with the better half, and so on to the front."""
-        capacity = self._capacity("utility_ranking", answer)
+        capacity = await self._capacity("utility_ranking", answer)
         waiting, settled, window = list(kept), [], 0
         while True:
             num_shown = count_fitting(self._sizes(waiting)[::-1], capacity)
@@ -113,7 +113,8 @@ class SeparatePrompts:
 
     async def _select(self, round: Round, positions: Sequence[int], answer: str) -> list[int]:
         """What any window selects, in the order of the pool."""
-        windows = split_windows(self._sizes(positions), capacity=self._capacity(round, answer), overlap=self._overlap)
+        capacity = await self._capacity(round, answer)
+        windows = split_windows(self._sizes(positions), capacity=capacity, overlap=self._overlap)
         selected: set[int] = set()
         for number, window in enumerate(windows):
             shown = [positions[place] for place in window]
@@ -135,8 +136,8 @@ class SeparatePrompts:
     def _sizes(self, positions: Sequence[int]) -> list[int]:
         return [self._shown.sizes[position] for position in positions]
 
-    def _capacity(self, round: Round, answer: str) -> int:
-        return self._room.in_prompt(round, self._shown.query, answer=answer)
+    async def _capacity(self, round: Round, answer: str) -> int:
+        return await self._room.in_prompt(round, self._shown.query, answer=answer)
 
 
 def _ask_labels(

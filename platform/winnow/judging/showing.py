@@ -37,17 +37,17 @@ class Showing:
         self._template = template
         self._max_words = max_words
 
-    def show(self, pool: CandidatePool, *, capacity: int) -> ShownPool:
+    async def show(self, pool: CandidatePool, *, capacity: int) -> ShownPool:
         """``pool`` with each passage at most ``capacity`` tokens. Raises ``PassageTooLongError``."""
         passages = [(passage.title, cut_words(passage.text, self._max_words)) for passage in pool.passages]
-        sizes = self._measure(passages, label=len(passages))
+        sizes = await self._measure(passages, label=len(passages))
         for position, size in enumerate(sizes):
             if size > capacity:
-                passages[position], sizes[position] = self._cut(passages[position], size, capacity, len(passages))
+                passages[position], sizes[position] = await self._cut(passages[position], size, capacity, len(passages))
         num_cut = sum(shown[1] != passage.text for shown, passage in zip(passages, pool.passages, strict=True))
         return ShownPool(pool.query, tuple(passages), tuple(sizes), num_cut)
 
-    def _cut(self, passage: tuple[str, str], size: int, capacity: int, label: int) -> tuple[tuple[str, str], int]:
+    async def _cut(self, passage: tuple[str, str], size: int, capacity: int, label: int) -> tuple[tuple[str, str], int]:
         title, text = passage
         while size > capacity:
             # In proportion, and a little more each time, for the title and for what is not proportional.
@@ -57,13 +57,13 @@ class Showing:
                     f"passage {title[:60]!r} cannot be cut to the {capacity} tokens that a prompt has for passages; "
                     f"raise engine.max_tokens or lower judge.max_output_tokens"
                 )
-            (size,) = self._measure([(title, text)], label=label)
+            (size,) = await self._measure([(title, text)], label=label)
         return (title, text), size
 
-    def _measure(self, passages: Sequence[tuple[str, str]], *, label: int) -> list[int]:
+    async def _measure(self, passages: Sequence[tuple[str, str]], *, label: int) -> list[int]:
         """Tokens of each passage under ``label``, the longest there is, and of the empty line before it.
 
         Line ends that are followed by text can be more tokens than at the end, so they are measured in front.
         """
         blocks = [self._template.render_passage(label, *passage) for passage in passages]
-        return self._engine.count_tokens([f"\n\n{block}" for block in blocks])
+        return await self._engine.count_tokens([f"\n\n{block}" for block in blocks])

@@ -53,22 +53,22 @@ class Room:
         self._max_output_tokens = config.max_output_tokens
         self._max_reply_tokens = config.max_output_tokens + config.max_reasoning_tokens
 
-    def in_prompt(self, round: Round, query: str, *, answer: str | None = None) -> int:
+    async def in_prompt(self, round: Round, query: str, *, answer: str | None = None) -> int:
         """Room in a prompt of its own. An answer that is not known yet may become as long as a reply."""
         turn = self._template.render_round("separate", round, query=query, answer=answer or "")
-        return self._left([turn], num_replies=1 if answer is not None or round in _BEFORE_ANSWER else 2)
+        return await self._left([turn], num_replies=1 if answer is not None or round in _BEFORE_ANSWER else 2)
 
-    def in_conversation(self, rounds: Sequence[Round], query: str) -> int:
+    async def in_conversation(self, rounds: Sequence[Round], query: str) -> int:
         """Room in a chat of which ``rounds`` are the turns."""
         turns = [self._template.render_round("conversation", round, query=query) for round in rounds]
-        return self._left(turns, num_replies=len(rounds))
+        return await self._left(turns, num_replies=len(rounds))
 
-    def _left(self, turns: Sequence[str], *, num_replies: int) -> int:
+    async def _left(self, turns: Sequence[str], *, num_replies: int) -> int:
         """``num_replies`` stand in the prompt, with the one that could not be read; another one is to come."""
         messages = [Message("system", self._template.system)]
         for turn in (*turns, self._longest_again()):
             messages += [Message("user", turn), Message("assistant", _ANY_REPLY)]
-        taken = self._engine.count_prompt_tokens(messages[:-1])
+        taken = await self._engine.count_prompt_tokens(messages[:-1])
         return self._engine.max_tokens - taken - num_replies * self._max_output_tokens - self._max_reply_tokens
 
     def _longest_again(self) -> str:

@@ -1,5 +1,6 @@
 """``POST /v1/answer`` with an engine that says what it is told to."""
 
+import asyncio
 import json
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_prompt_that_turns_out_too_long_is_shortened_and_sent_again():
 
     found = serve(engine, passages).post("/v1/answer", json=QUESTION).json()
 
-    sizes = [engine.count_prompt_tokens(request.messages) for request in engine.requests]
+    sizes = [asyncio.run(engine.count_prompt_tokens(request.messages)) for request in engine.requests]
     assert found["is_supported"]
     assert found["passages"][0]["is_cut"]
     assert len(sizes) == 3
@@ -257,23 +258,24 @@ def scored(*texts):
 def test_long_passages_are_cut_to_what_short_ones_leave_and_nothing_is_left_out():
     engine = ScriptedChat([], max_tokens=800)
 
-    prompt = build_prompt(engine, "a question", scored("short one", "long " * 900, "longer " * 2000), reply_tokens=100)
+    long = scored("short one", "long " * 900, "longer " * 2000)
+    prompt = asyncio.run(build_prompt(engine, "a question", long, reply_tokens=100))
 
     words = [len(shown.text.split()) for shown in prompt.shown]
     assert [shown.is_cut for shown in prompt.shown] == [False, True, True]
     assert words[0] == 2
     assert min(words[1:]) > 150
-    assert engine.count_prompt_tokens(prompt.messages) + 100 <= 800
+    assert asyncio.run(engine.count_prompt_tokens(prompt.messages)) + 100 <= 800
 
 
 def test_passages_that_would_be_cut_to_nothing_are_left_out_from_the_last():
     engine = ScriptedChat([], max_tokens=600)
 
-    prompt = build_prompt(engine, "a question", scored(*["many words " * 50] * 100), reply_tokens=100)
+    prompt = asyncio.run(build_prompt(engine, "a question", scored(*["many words " * 50] * 100), reply_tokens=100))
 
     assert 1 < len(prompt.shown) < 10
     assert [shown.passage.passage_id for shown in prompt.shown] == [f"p{i}" for i in range(len(prompt.shown))]
-    assert engine.count_prompt_tokens(prompt.messages) + 100 <= 600
+    assert asyncio.run(engine.count_prompt_tokens(prompt.messages)) + 100 <= 600
 
 
 def test_where_no_passage_has_room_the_generator_is_not_asked():
@@ -288,14 +290,14 @@ def test_where_no_passage_has_room_the_generator_is_not_asked():
 def test_a_title_that_alone_is_too_long_leaves_its_passage_out():
     passages = [ScoredPassage("huge", 1.0, "title " * 5000, "text"), ScoredPassage("small", 1.0, "", "text")]
 
-    prompt = build_prompt(ScriptedChat([], max_tokens=600), "a question", passages, reply_tokens=100)
+    prompt = asyncio.run(build_prompt(ScriptedChat([], max_tokens=600), "a question", passages, reply_tokens=100))
 
     assert [shown.passage.passage_id for shown in prompt.shown] == ["small"]
 
 
 def test_a_question_without_room_for_passages_is_told_apart():
     with pytest.raises(QuestionTooLongError, match="takes 300 tokens"):
-        build_prompt(ScriptedChat([], max_tokens=300), "word " * 300, scored("text"), reply_tokens=50)
+        asyncio.run(build_prompt(ScriptedChat([], max_tokens=300), "word " * 300, scored("text"), reply_tokens=50))
 
 
 @given(st.text(alphabet="[]0123456789, `none\n<>|x", max_size=60), st.integers(1, 5))

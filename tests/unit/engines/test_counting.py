@@ -96,7 +96,7 @@ def test_a_served_model_is_estimated_at_a_token_for_three_characters(tmp_path):
     config = ServerConfig(kind="server", model="m", base_url="http://127.0.0.1:1/v1")
     engine = counting_engine(config, tmp_path)
 
-    assert engine.count_tokens(["", "abc", "abcd"]) == [0, 1, 2]
+    assert asyncio.run(engine.count_tokens(["", "abc", "abcd"])) == [0, 1, 2]
     assert engine.max_tokens == config.max_tokens
 
 

@@ -25,7 +25,15 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, *, script=(), tokenises=False, max_model_len=None, refuses_patterns=False, pause_s=0.0, key=None
+        self,
+        *,
+        script=(),
+        tokenises=False,
+        max_model_len=None,
+        refuses_patterns=False,
+        pause_s=0.0,
+        waits_for=None,
+        key=None,
     ):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = list(script)
@@ -33,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.max_model_len = max_model_len
         self.refuses_patterns = refuses_patterns
         self.pause_s = pause_s
+        self.together = waits_for and threading.Barrier(waits_for)
         self.key = key
         self.bodies = []
         self.keys = []
@@ -66,8 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
-            ids = list(map(ord, body["prompt"] if "prompt" in body else json.dumps(body["messages"])))
-            return self.answer(200, {"tokens": ids}) if server.tokenises else self.answer(404, {})
+            return self.tokenise(body)
         with server.lock:
             server.bodies.append(body)
             server.num_now += 1
@@ -81,6 +89,20 @@ class Handler(BaseHTTPRequestHandler):
         if reply is None:
             reply = chat_answer() if self.path.endswith("/chat/completions") else scored(body)
         return self.answer(status, reply, headers)
+
+    def tokenise(self, body):
+        server = self.server
+        with server.lock:
+            server.num_now += 1
+            server.most_at_a_time = max(server.most_at_a_time, server.num_now)
+        # The question at the start, whether the server can count, comes alone.
+        if server.together and body.get("prompt") != "one word" and "prompt" in body:
+            server.together.wait(timeout=5)
+        time.sleep(server.pause_s)
+        with server.lock:
+            server.num_now -= 1
+        ids = list(map(ord, body["prompt"] if "prompt" in body else json.dumps(body["messages"])))
+        return self.answer(200, {"tokens": ids}) if server.tokenises else self.answer(404, {})
 
     def answer(self, status, body, headers=()):
         payload = json.dumps(body).encode()
@@ -136,6 +158,13 @@ def ask(engine, *requests):
         return await asyncio.gather(*(kinds[type(request)](request) for request in requests))
 
     return asyncio.run(together())
+
+
+def count(engine, texts, messages):
+    async def both():
+        return await engine.count_tokens(texts), await engine.count_prompt_tokens(messages)
+
+    return asyncio.run(both())
 
 
 def chat_in_turn(engine, *requests):
@@ -350,10 +379,24 @@ def test_a_server_without_log_probabilities_is_said_to_be_one():
 def test_tokens_are_counted_by_the_server_or_estimated():
     turns = (Message("user", "0123456"),)
     with running(tokenises=True) as server:
-        exact = engine_of(server)
-        assert exact.count_tokens(["0123456", "01"]) == [7, 2]
-        assert exact.count_prompt_tokens(turns) == len('[{"role": "user", "content": "0123456"}]')
+        exact = count(engine_of(server), ["0123456", "01"], turns)
     with running() as server:
-        estimate = engine_of(server)
-        assert estimate.count_tokens(["0123456", ""]) == [3, 0]
-        assert estimate.count_prompt_tokens(turns) > 3
+        estimate = count(engine_of(server), ["0123456", ""], turns)
+
+    assert exact == ([7, 2], len('[{"role": "user", "content": "0123456"}]'))
+    assert estimate[0] == [3, 0]
+    assert estimate[1] > 3
+
+
+def test_tokens_of_many_texts_are_counted_at_the_same_time_and_the_event_loop_goes_on():
+    with running(tokenises=True, waits_for=4) as server:
+        counts = count(engine_of(server, requests_in_flight=8), ["a", "bc", "def", ""], ())[0]
+
+    assert counts == [1, 2, 3, 0]
+
+
+def test_counting_takes_no_more_places_than_requests_may():
+    with running(tokenises=True, pause_s=0.02) as server:
+        count(engine_of(server, requests_in_flight=3), ["text"] * 12, ())
+
+    assert server.most_at_a_time == 3

@@ -279,7 +279,7 @@ def room_for(num_passages, *, words=100, max_output_tokens=8):
     """Settings under which a prompt of its own takes so many passages of ``words`` words and a label."""
     config = ListwiseJudgeConfig(kind="listwise", max_output_tokens=max_output_tokens)
     room = Room(ScriptedChat([], max_tokens=0), load_listwise_template("listwise-v1"), config)
-    taken = -room.in_prompt("utility_ranking", "how old is a file?")
+    taken = -asyncio.run(room.in_prompt("utility_ranking", "how old is a file?"))
     return {"max_tokens": taken + num_passages * (words + 1) + words // 2, "max_output_tokens": max_output_tokens}
 
 

@@ -1,5 +1,7 @@
 """How much fits into a prompt, and how passages are cut and split when it does not."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ TEMPLATE = load_listwise_template("listwise-v1")
 
 def show(*texts, capacity, max_words=300, title=""):
     pool = CandidatePool("q", "query", tuple(Candidate(str(n), title, text, ()) for n, text in enumerate(texts)))
-    return Showing(ScriptedChat([]), TEMPLATE, max_words=max_words).show(pool, capacity=capacity)
+    return asyncio.run(Showing(ScriptedChat([]), TEMPLATE, max_words=max_words).show(pool, capacity=capacity))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_the_room_shrinks_with_the_replies_that_are_to_come():
     thinking = room(max_output_tokens=100, max_reasoning_tokens=500)
 
     def in_prompt(some, name, answer=None):
-        return some.in_prompt(name, "query", answer=answer)
+        return asyncio.run(some.in_prompt(name, "query", answer=answer))
 
     turns = ("relevance_selection", "pseudo_answer", "utility_selection")
     # A reply that could not be read, and the next one.
@@ -108,5 +110,6 @@ def test_the_room_shrinks_with_the_replies_that_are_to_come():
     assert in_prompt(short, "utility_selection") - in_prompt(long, "utility_selection") == 3 * 100
     assert in_prompt(short, "utility_selection", "three words long") == in_prompt(short, "utility_selection") + 97
     # Two earlier replies, a bad one and the next.
-    assert short.in_conversation(turns, "query") - long.in_conversation(turns, "query") == 4 * 100
+    in_conversation = [asyncio.run(room.in_conversation(turns, "query")) for room in (short, long)]
+    assert in_conversation[0] - in_conversation[1] == 4 * 100
     assert in_prompt(short, "relevance_selection") - in_prompt(thinking, "relevance_selection") == 500
