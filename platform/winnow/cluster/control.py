@@ -16,13 +16,15 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from winnow import __version__
 from winnow.api.config import ServeConfig
 from winnow.api.guard import LocalAccess
 from winnow.api.protocol import SwapRefusedError
 from winnow.api.rates import RateLimiter
+from winnow.config import fingerprint
 from winnow.errors import WinnowError
 from winnow.files import read_json, write_json
-from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.keeping import keep_version
 from winnow.retrieval.reference import Located
 from winnow.serving.following import AliasFollower
 from winnow.serving.rollout import Orders, Report, Rollout, Target
@@ -43,12 +45,23 @@ class ServingPlan:
     cache: Path
     """Directory, readable by all nodes, for what is fetched from the registry."""
     endpoint: str
-    """Unique name of this deployment."""
+    """Name of this endpoint, its own among those that share ``cache``; it stays when the endpoint is deployed again."""
 
     @property
     def memory(self) -> Path:
         """What the actor must know after a restart."""
         return self.cache / f"wanted-{self.endpoint}.json"
+
+    @property
+    def actor(self) -> str:
+        """Name of the actor of this very plan: replicas of an endpoint that is deployed otherwise follow another."""
+        return f"control-{self.endpoint}-{self.digest[:8]}"
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that the endpoint is made from."""
+        config = self.config.model_dump(mode="json")
+        return fingerprint(self.reference, config, self.tracking_uri, str(self.cache), self.endpoint, __version__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +146,13 @@ class Control:
 
     async def _take(self, reference: str, located: Located) -> tuple[int, str]:
         try:
-            wanted = read_manifest(located.directory).version
-        except WinnowError as error:
+            kept = await asyncio.to_thread(keep_version, located.directory, self._plan.cache)
+        except (WinnowError, OSError) as error:
             raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
-        if self._started().is_settled_on(wanted):
-            return len(self._started().versions()), wanted
-        outcome = await self._propose(reference, located)
+        # What they are told to serve counts, not what they say: that may be from before they were told.
+        if not self._started().is_settled_on(kept.name):
+            self._started().propose(reference, str(kept), kept.name)
+        outcome = await self._until_served(reference)
         self._fetcher.remember(reference, located)
         return outcome
 
@@ -153,35 +167,40 @@ class Control:
             "refused": {str(generation): reason for generation, reason in rollout.failures.items()},
         }
 
-    async def _propose(self, reference: str, located: Located) -> tuple[int, str]:
+    async def _until_served(self, reference: str) -> tuple[int, str]:
+        """Number of replicas and version, once all serve the newest target. Raises ``SwapRefusedError``."""
         rollout = self._started()
-        generation = rollout.propose(reference, str(located.directory))
+        target = rollout.candidate or rollout.target
         deadline = time.monotonic() + self._plan.config.start_timeout_s
-        while not rollout.is_served(generation):
-            if generation in rollout.failures:
-                raise SwapRefusedError(f"{reference!r} cannot be served: {rollout.failures[generation]}")
+        while not rollout.is_served(target.generation):
+            if target.generation in rollout.failures:
+                raise SwapRefusedError(f"{reference!r} cannot be served: {rollout.failures[target.generation]}")
             if time.monotonic() > deadline:
-                if rollout.is_decided(generation):
+                if rollout.is_decided(target.generation):
                     # Too late to go back: who does not serve it yet is replaced, or does so soon.
                     break
-                rollout.give_up(generation, f"not every replica had it after {self._plan.config.start_timeout_s:g} s")
+                reason = f"not every replica had it after {self._plan.config.start_timeout_s:g} s"
+                rollout.give_up(target.generation, reason)
             await asyncio.sleep(_POLL_S)
-        versions = rollout.versions()
-        return len(versions), next(iter(versions.values()), "")
+        return len(rollout.versions()), target.version
 
     def _first_target(self) -> Target:
         with contextlib.suppress(FileNotFoundError):
             known = read_json(self._plan.memory)
-            self._follower.seen = known["seen"]
-            return Target(**known["target"])
+            # Deployed with another reference, the endpoint has another target, whatever was served before.
+            if known["reference"] == self._plan.reference and Path(known["target"]["directory"]).exists():
+                self._follower.seen = known["seen"]
+                return Target(**known["target"])
         located = self._fetcher.fetch(self._plan.reference)
         self._located, self._follower.seen = located, located.number
-        target = Target(self._plan.reference, str(located.directory), 1, located.notice)
+        kept = keep_version(located.directory, self._plan.cache)
+        target = Target(self._plan.reference, str(kept), kept.name, 1, located.notice)
         self._save(target)
         return target
 
     def _save(self, target: Target) -> None:
-        write_json(self._plan.memory, {"target": asdict(target), "seen": self._follower.seen})
+        known = {"reference": self._plan.reference, "target": asdict(target), "seen": self._follower.seen}
+        write_json(self._plan.memory, known)
 
     def _started(self) -> Rollout:
         assert self._rollout is not None
@@ -199,7 +218,7 @@ def control_actor(plan: ServingPlan) -> ActorHandle:
     return (
         ray.remote(Control)
         .options(
-            name=f"control-{plan.endpoint}",
+            name=plan.actor,
             namespace=NAMESPACE,
             get_if_exists=True,
             lifetime="detached",
@@ -215,4 +234,4 @@ def stop_control(plan: ServingPlan) -> None:
     """End the actor of ``plan``'s endpoint, if there is one, and forget what it knew."""
     plan.memory.unlink(missing_ok=True)
     with contextlib.suppress(ValueError):
-        ray.kill(ray.get_actor(f"control-{plan.endpoint}", namespace=NAMESPACE))
+        ray.kill(ray.get_actor(plan.actor, namespace=NAMESPACE))

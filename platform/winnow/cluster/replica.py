@@ -33,7 +33,8 @@ from winnow.cluster.serve_metrics import RayMetrics
 from winnow.engines.server_engine import ServerEngine
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.modeling.protocol import Side
-from winnow.serving.rollout import Orders, Report, Target
+from winnow.serving.obeying import ReplicaState
+from winnow.serving.rollout import Orders, Target
 
 _REPORT_EVERY_S = 1.0
 _HUNG_AFTER_S = 60.0
@@ -59,10 +60,10 @@ class RetrieverReplica:
         self._control = control_actor(plan)
         self._rates = LeasedRates(self._lease)
         self._keys: KeyRing | None = None
-        self._served = self._wanted = await _remote(self._control.start.remote())
-        await self._service.start(Path(self._served.directory))
-        self._prepared: tuple[int, str] | None = None
-        self._refused: tuple[int, str] | None = None
+        target = await _remote(self._control.start.remote())
+        await self._service.start(Path(target.directory))
+        self._check_version(target, str(self._service.info()["version"]))
+        self._state = ReplicaState(target)
         self._loading: asyncio.Task[None] | None = None
         await self._catch_up()
         self._reporting = asyncio.create_task(self._keep_reporting())
@@ -81,8 +82,8 @@ class RetrieverReplica:
 
     async def check_health(self) -> None:
         """For Serve, which replaces a replica whose searches hang, or that cannot load what all others serve."""
-        if self._refused is not None and self._refused[0] == self._wanted.generation:
-            raise RuntimeError(f"the wanted version cannot be loaded: {self._refused[1]}")
+        if self._state.refusal is not None:
+            raise RuntimeError(f"the wanted version cannot be loaded: {self._state.refusal}")
         readiness = self._service.readiness()
         if readiness.age_s is not None and readiness.age_s > _HUNG_AFTER_S:
             raise RuntimeError(f"no search has ended for {readiness.age_s:.0f} s: {readiness.detail}")
@@ -99,8 +100,9 @@ class RetrieverReplica:
         return self._service.readiness()
 
     def info(self) -> Mapping[str, Any]:
-        notice = {} if self._served.notice is None else {"notice": self._served.notice}
-        return {**self._service.info(), "reference": self._served.reference, "replica": self._name, **notice}
+        served = self._state.served
+        notice = {} if served.notice is None else {"notice": served.notice}
+        return {**self._service.info(), "reference": served.reference, "replica": self._name, **notice}
 
     # Versions
 
@@ -127,9 +129,9 @@ class RetrieverReplica:
     async def _catch_up(self) -> None:
         """Returns when this replica serves what all are told to; a swap may have gone on while it loaded."""
         await self._report()
-        while self._served.generation != self._wanted.generation:
-            if self._refused is not None and self._refused[0] == self._wanted.generation:
-                raise DataError(self._refused[1])
+        while self._state.is_behind:
+            if self._state.refusal is not None:
+                raise DataError(self._state.refusal)
             await asyncio.sleep(_REPORT_EVERY_S / 10)
             await self._report()
 
@@ -146,50 +148,36 @@ class RetrieverReplica:
                 _log.warning("no orders can be had (%s); this replica goes on as it is", type(error).__name__)
 
     async def _report(self) -> None:
-        synced = await self._control.report.remote(self._name, self._state())
-        self._wanted = synced.orders.serve
+        synced = await self._control.report.remote(self._name, self._state.report())
         self._keys = None if synced.keys is None else KeyRing.from_json(synced.keys)
         self._obey(synced.orders)
 
-    def _state(self) -> Report:
-        return Report(
-            serving=self._served.generation,
-            version=str(self._service.info()["version"]),
-            prepared=self._prepared and self._prepared[0],
-            refused=self._refused and self._refused[0],
-            reason=self._refused and self._refused[1],
-        )
-
     def _obey(self, orders: Orders) -> None:
-        if orders.serve.generation == self._served.generation:
-            self._served = orders.serve
-        elif self._prepared is not None and self._prepared[0] == orders.serve.generation:
-            self._service.activate(self._prepared[1])
-            self._served, self._prepared = orders.serve, None
-        else:
-            self._load(orders.serve)
-        if orders.prepare is not None:
-            self._load(orders.prepare)
-        elif self._prepared is not None and self._loading is None:
+        todo = self._state.obey(orders)
+        if todo.activate is not None:
+            self._service.activate(todo.activate.version)
+        if todo.discard:
             self._service.discard()
-            self._prepared = None
-
-    def _load(self, target: Target) -> None:
-        known = {state[0] for state in (self._prepared, self._refused) if state is not None}
-        if self._loading is None and target.generation not in known:
-            self._loading = asyncio.create_task(self._load_aside(target))
+        if todo.load is not None:
+            self._loading = asyncio.create_task(self._load_aside(todo.load))
 
     async def _load_aside(self, target: Target) -> None:
         try:
-            self._prepared = (target.generation, await self._service.prepare(Path(target.directory)))
-        except WinnowError as error:
-            _log.warning("a version was refused: %s", error)
-            self._refused = (target.generation, str(error))
+            self._check_version(target, await self._service.prepare(Path(target.directory)))
+            self._state.loaded(target)
         except Exception as error:
-            _log.exception("a version could not be loaded")
-            self._refused = (target.generation, f"{type(error).__name__}: {error}")
-        finally:
-            self._loading = None
+            is_known = isinstance(error, WinnowError)
+            _log.warning("a version could not be loaded: %s", error, exc_info=not is_known)
+            self._service.discard()
+            self._state.could_not_load(target, str(error) if is_known else f"{type(error).__name__}: {error}")
+
+    def _check_version(self, target: Target, version: str) -> None:
+        """Returns if what was loaded is what all replicas were told to load. Raises ``DataError``."""
+        if version != target.version:
+            raise DataError(
+                f"{target.directory!r} held version {target.version} when it was chosen and holds {version} now; "
+                f"serve {target.reference!r} again"
+            )
 
     async def __del__(self) -> None:
         with contextlib.suppress(Exception):

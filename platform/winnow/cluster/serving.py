@@ -20,8 +20,7 @@ from winnow.cluster.haproxy import Limits
 from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import preflight
 from winnow.errors import ConfigError, DataError, WinnowError
-from winnow.retrieval.manifest import read_manifest
-from winnow.retrieval.version_files import check_files
+from winnow.retrieval.keeping import keep_version
 from winnow.tracking.fetching import RetrieverFetcher, retriever_cache
 from winnow.tracking.store import tracking_uri
 
@@ -32,9 +31,13 @@ _SLOW_CLIENTS = 10_000
 """Requests whose bodies are still arriving count for Serve, and must not keep others out."""
 
 
-def plan_serving(reference: str, config: ServeConfig, *, output: Path) -> ServingPlan:
-    """What an endpoint of ``reference`` is made from; what is fetched from the registry lies under ``output``."""
-    return ServingPlan(reference, config, tracking_uri(output), retriever_cache(output), endpoint=uuid.uuid4().hex[:12])
+def plan_serving(reference: str, config: ServeConfig, *, output: Path, endpoint: str | None = None) -> ServingPlan:
+    """What an endpoint of ``reference`` is made from; the versions that it serves are kept under ``output``.
+
+    ``endpoint`` is a name that stays when it is deployed again; by default one that nothing else has.
+    """
+    name = endpoint or uuid.uuid4().hex[:12]
+    return ServingPlan(reference, config, tracking_uri(output), retriever_cache(output), endpoint=name)
 
 
 def retriever_application(plan: ServingPlan) -> serve.Application:
@@ -75,8 +78,7 @@ def serving(plan: ServingPlan) -> Iterator[str]:
     ``IndexMismatchError`` if the version is damaged; nothing was started then.
     """
     config = plan.config
-    directory = RetrieverFetcher(plan.tracking_uri, plan.cache).fetch(plan.reference).directory
-    check_files(directory, read_manifest(directory))
+    keep_version(RetrieverFetcher(plan.tracking_uri, plan.cache).fetch(plan.reference).directory, plan.cache)
     check_port(config.host, config.port)
     if serve.status().proxies:
         raise ConfigError(

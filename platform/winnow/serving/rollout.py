@@ -11,10 +11,14 @@ from winnow.api.protocol import SwapBusyError
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A version to serve. ``generation`` counts swaps, so that going back is a step forward."""
+    """A version to serve: ``version`` is its content, ``directory`` where that content lies.
+
+    ``generation`` counts swaps, so that going back is a step forward.
+    """
 
     reference: str
     directory: str
+    version: str
     generation: int
     notice: str | None = None
 
@@ -58,12 +62,12 @@ class Rollout:
     """Why a generation was given up."""
     _replicas: dict[str, _Replica] = field(default_factory=dict)
 
-    def propose(self, reference: str, directory: str) -> int:
-        """The generation under which the version in ``directory`` will be served. Raises ``SwapBusyError``."""
+    def propose(self, reference: str, directory: str, version: str) -> int:
+        """The generation under which ``version`` in ``directory`` will be served. Raises ``SwapBusyError``."""
         if self.candidate is not None:
             raise SwapBusyError(f"{self.candidate.reference!r} is being loaded already; wait until that is done")
         generation = max([self.first_generation - 1, self.target.generation, *self.failures]) + 1
-        self.candidate = Target(reference, directory, generation)
+        self.candidate = Target(reference, directory, version, generation)
         return generation
 
     def report(self, replica: str, report: Report, *, now: float) -> Orders:
@@ -99,8 +103,11 @@ class Rollout:
         )
 
     def is_settled_on(self, version: str) -> bool:
-        """Whether every replica serves ``version`` and nothing else is being loaded."""
-        return self.candidate is None and set(self.versions().values()) == {version}
+        """Whether ``version`` is what replicas are told to serve, and nothing else is being loaded.
+
+        What they report does not count: it may be what they served before they were told.
+        """
+        return self.candidate is None and self.target.version == version
 
     def versions(self) -> dict[str, str]:
         """By replica, the version that it serves."""

@@ -1,11 +1,14 @@
 """The actor that orders the replicas, called directly: what it wants, what it remembers, when it ends."""
 
 import asyncio
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fakes import MovableAlias
+from obedient import ObedientReplica
 from tiny_versions import PASSAGES, write_tiny_version
 
 from winnow.api.config import ServeConfig
@@ -14,7 +17,6 @@ from winnow.cluster import control, replica
 from winnow.cluster.control import Control, ServingPlan
 from winnow.errors import ConfigError
 from winnow.retrieval.manifest import read_manifest
-from winnow.serving.rollout import Report
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +31,12 @@ def plan(versions, tmp_path):
     return ServingPlan(str(versions[0]), config, str(tmp_path / "mlflow.db"), tmp_path / "cache", endpoint="test")
 
 
-class Replica:
-    """Obeys, and reports as often as it is asked to; refuses every new version with ``refuses``."""
+class Replica(ObedientReplica):
+    """Reports as often as it is asked to, and loads in between."""
 
-    def __init__(self, name, target, version, *, refuses=None):
-        self.name, self.generation, self.version, self.refuses = name, target.generation, version, refuses
-        self.prepared = None
-
-    async def report(self, ordering):
-        refused = self.prepared if self.refuses else None
-        report = Report(self.generation, self.version, None if self.refuses else self.prepared, refused, self.refuses)
-        orders = (await ordering.report(self.name, report)).orders
-        if orders.serve.generation != self.generation:
-            self.generation, self.version = orders.serve.generation, read_manifest_version(orders.serve)
-        self.prepared = orders.prepare and orders.prepare.generation
-
-
-def read_manifest_version(target):
-    return read_manifest(Path(target.directory)).version
+    async def report_to(self, ordering):
+        self.obey((await ordering.report(self.name, self.report())).orders)
+        self.finish_loading()
 
 
 async def swapped(ordering, replicas, reference):
@@ -54,18 +44,18 @@ async def swapped(ordering, replicas, reference):
     swap = asyncio.create_task(ordering.swap(str(reference)))
     while not swap.done():
         for each in replicas:
-            await each.report(ordering)
+            await each.report_to(ordering)
         await asyncio.sleep(0.01)
     return await swap
 
 
 def test_a_swap_ends_when_every_replica_serves_the_version_and_a_restart_remembers_it(plan, versions):
-    first, second = (read_manifest(version).version for version in versions)
+    second = read_manifest(versions[1]).version
 
     async def act():
         ordering = Control(plan)
         target = await ordering.start()
-        replicas = [Replica(name, target, first) for name in ("a", "b")]
+        replicas = [Replica(name, target) for name in ("a", "b")]
         outcome = await swapped(ordering, replicas, versions[1])
         return outcome, [each.version for each in replicas], await Control(plan).start()
 
@@ -73,27 +63,79 @@ def test_a_swap_ends_when_every_replica_serves_the_version_and_a_restart_remembe
 
     assert outcome == (2, second)
     assert served == [second, second]
-    assert remembered.directory == str(versions[1])
+    assert (remembered.version, Path(remembered.directory).parent) == (second, plan.cache / "versions")
 
 
 def test_one_replica_that_cannot_load_the_version_keeps_all_on_the_one_before(plan, versions):
-    first = read_manifest(versions[0]).version
+    first, second = (read_manifest(version).version for version in versions)
 
     async def act():
         ordering = Control(plan)
         target = await ordering.start()
-        replicas = [Replica("a", target, first), Replica("b", target, first, refuses="no memory left")]
-        with pytest.raises(SwapRefusedError, match="no memory left"):
+        replicas = [Replica("a", target), Replica("b", target, refuses={second})]
+        with pytest.raises(SwapRefusedError, match="it is broken"):
             await swapped(ordering, replicas, versions[1])
         for each in replicas:
-            await each.report(ordering)
+            await each.report_to(ordering)
         return [each.version for each in replicas], await ordering.describe()
 
     served, described = asyncio.run(act())
 
     assert served == [first, first]
-    assert described["wanted"]["directory"] == str(versions[0])
-    assert list(described["refused"].values()) == ["no memory left"]
+    assert described["wanted"]["version"] == first
+    assert list(described["refused"].values()) == ["it is broken"]
+
+
+def test_going_back_before_replicas_have_said_that_they_swapped_is_a_swap(plan, versions):
+    first, second = (read_manifest(version).version for version in versions)
+
+    async def act():
+        ordering = Control(plan)
+        one = Replica("a", await ordering.start())
+        await one.report_to(ordering)
+        forward = asyncio.create_task(ordering.swap(str(versions[1])))
+        while (await ordering.describe())["wanted"]["version"] != second:
+            await one.report_to(ordering)
+            await asyncio.sleep(0)
+        back = asyncio.create_task(ordering.swap(str(versions[0])))
+        while not back.done():
+            await asyncio.sleep(0.01)
+            await one.report_to(ordering)
+        return await back, one.version, forward
+
+    outcome, served, forward = asyncio.run(act())
+
+    assert outcome == (1, first)
+    assert served == first
+    assert forward.done() or forward.cancelled()
+
+
+def test_a_version_that_is_rebuilt_in_its_place_changes_nothing_that_is_served(plan, versions, tmp_path):
+    rebuilt = tmp_path / "rebuilt"
+    shutil.copytree(versions[0], rebuilt)
+    plan = replace(plan, reference=str(rebuilt))
+    first = read_manifest(rebuilt).version
+
+    async def act():
+        before = await Control(plan).start()
+        shutil.rmtree(rebuilt)
+        shutil.copytree(versions[1], rebuilt)
+        return before, await Control(plan).start()
+
+    before, after = asyncio.run(act())
+
+    assert before == after
+    assert read_manifest(Path(after.directory)).version == after.version == first
+
+
+def test_an_endpoint_deployed_with_another_reference_serves_that_and_not_what_it_remembers(plan, versions):
+    deployed_again = replace(plan, reference=str(versions[1]))
+
+    async def act():
+        return [(await Control(each).start()).version for each in (plan, plan, deployed_again, deployed_again)]
+
+    first, second = (read_manifest(version).version for version in versions)
+    assert asyncio.run(act()) == [first, first, second, second]
 
 
 def test_a_moved_alias_is_served_once_also_after_a_restart(versions, tmp_path, monkeypatch):
@@ -105,26 +147,26 @@ def test_a_moved_alias_is_served_once_also_after_a_restart(versions, tmp_path, m
     async def act():
         ordering = Control(plan)
         target = await ordering.start()
-        one = Replica("a", target, read_manifest(versions[0]).version)
-        await one.report(ordering)
+        one = Replica("a", target)
+        await one.report_to(ordering)
         registry.named = "2"
         async with asyncio.timeout(20):
             while registry.remembered != "2":
-                await one.report(ordering)
+                await one.report_to(ordering)
                 await asyncio.sleep(0.01)
-        moved, generation = one.version, one.generation
+        moved, generation = one.version, one.state.served.generation
         restarted = Control(plan)
         await restarted.start()
         for _ in range(20):
-            await one.report(restarted)
+            await one.report_to(restarted)
             await asyncio.sleep(0.01)
-        return moved, generation, one.generation, (await restarted.describe())["wanted"]
+        return moved, generation, one.state.served.generation, (await restarted.describe())["wanted"]
 
     moved, generation, after_restart, wanted = asyncio.run(act())
 
     assert moved == read_manifest(versions[1]).version
     assert after_restart == generation
-    assert wanted["directory"] == str(versions[1])
+    assert wanted["version"] == moved
 
 
 def test_it_ends_itself_when_no_replica_has_reported_for_long_and_not_before(plan, versions, monkeypatch):
@@ -135,9 +177,9 @@ def test_it_ends_itself_when_no_replica_has_reported_for_long_and_not_before(pla
     async def act():
         ordering = Control(plan)
         target = await ordering.start()
-        reporting = Replica("a", target, read_manifest(versions[0]).version)
+        reporting = Replica("a", target)
         for _ in range(20):
-            await reporting.report(ordering)
+            await reporting.report_to(ordering)
             await asyncio.sleep(0.03)
         while_reporting = list(ended)
         async with asyncio.timeout(10):
