@@ -3,7 +3,8 @@
 python benchmarks/hostile_replies.py
 
 A label is made up when it lies outside the pool, or when its digits do not stand alone in the reply, outside
-of reasoning. An empty reading is made up when the reply does not say [none]. The check shares no code with the parsers.
+of reasoning. An empty reading is made up when the reply does not say [none]. Any reading is made up when the list
+stands among words that take it back or put it in doubt. The check shares no code with the parsers.
 """
 
 import argparse
@@ -40,6 +41,33 @@ _WORDS = [
     "label",
 ]
 _SCRAPS = ["[", "]", "[]", "[none]", "[0]", "[-1]", "[1-3]", "[1.5]", "[1e3]", "[٣]", "[²]", "[1, 4]", "[1 4]", " > "]
+# Where the labels stand is marked by {}. No such reply is a list of what it selects.
+_TAKEN_BACK = [
+    "all passages but {}",
+    "all but {} are relevant",
+    "I would exclude {}",
+    "discard {}",
+    "these do not help: {}",
+    "irrelevant passages: {}",
+    "the useful passages are not {}",
+    "relevant passages: none of {}",
+    "my selection: everything except {}",
+    "{} only if nothing else helps",
+    "{} is unrelated",
+    "{} are off-topic",
+    "{} lacks the answer",
+    "{} cannot help",
+    "{} helps nobody",
+    "{} helps, the others do not",
+    "{} is relevant, but useless",
+    "{} are useful?",
+    "{}: no",
+    "{} ist nicht relevant",
+    "{} n'aident pas",
+    "{} не помогает",
+    "除了{}以外，其他都相关",
+    "{}は関係ない",
+]
 _SCRAPS += [
     "<think>",
     "</think>",
@@ -85,13 +113,24 @@ def _outcome(parse: Callable[..., list[int]], reply: str, pool_size: int) -> str
     said = _without_reasoning(reply)
     numbers = _numbers(said)
     is_sound = (
-        all(0 <= position < pool_size and str(position + 1) in numbers for position in positions)
+        not _is_taken_back(said)
+        and all(0 <= position < pool_size and str(position + 1) in numbers for position in positions)
         and len(set(positions)) == len(positions)
         and (positions or "none" in said.lower())
     )
     if not is_sound:
         print(f"invented: {positions} from {reply[:200]!r} with a pool of {pool_size}")
     return "parsed" if is_sound else "invented"
+
+
+def _is_taken_back(said: str) -> bool:
+    """Whether the words of one of ``_TAKEN_BACK`` stand around the first and the last bracket."""
+    plain = said.lower().replace("*", "").strip()
+    before, after = plain.partition("[")[0], plain.rpartition("]")[2]
+    return any(
+        before.startswith(form.lower().partition("{}")[0]) and after.rstrip(".") == form.partition("{}")[2]
+        for form in _TAKEN_BACK
+    )
 
 
 def _without_reasoning(reply: str) -> str:
@@ -119,6 +158,14 @@ def _good(draw: random.Random, pool_size: int) -> str:
     labels = draw.sample(range(1, pool_size + 1), draw.randint(1, pool_size))
     separator = draw.choice([", ", " > ", "\n", " and ", ""])
     return draw.choice(["", "My selection: "]) + separator.join(f"[{label}]" for label in labels)
+
+
+def _taken_back(draw: random.Random, pool_size: int) -> str:
+    labels = draw.sample(range(1, pool_size + 1), draw.randint(1, min(3, pool_size)))
+    written = draw.choice([", ", " and ", ""]).join(f"[{label}]" for label in labels)
+    mark = draw.choice(["", "**"])
+    reply = draw.choice(_TAKEN_BACK).format(f"{mark}{written}{mark}") + draw.choice(["", "."])
+    return draw.choice([reply, reply.capitalize(), reply.upper()])
 
 
 def _mutated(draw: random.Random, pool_size: int) -> str:
@@ -170,7 +217,7 @@ def _prose(draw: random.Random, pool_size: int) -> str:
     return " ".join(draw.choice(words) for _ in range(draw.randint(0, 25)))
 
 
-_KINDS = [_good, _mutated, _mutated, _truncated, _scraps, _nested, _huge, _unicode, _prose]
+_KINDS = [_good, _taken_back, _mutated, _mutated, _truncated, _scraps, _nested, _huge, _unicode, _prose]
 
 
 if __name__ == "__main__":

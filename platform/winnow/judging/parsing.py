@@ -1,50 +1,69 @@
 """Read a judge's reply. It comes from outside: every doubt is an error, never a guess.
 
-A reply names passages by labels in square brackets. Numbers outside brackets mean nothing.
+A reply names passages by labels in square brackets, in one of few forms: a bare list, a list behind a few known words,
+or ``[none]``. No list of denials could be complete ("all but [2]", "I would exclude [2]", "[1] ist nicht relevant"), so
+a reply that says anything else is an error, whatever it says.
 """
 
 import re
 from collections.abc import Collection, Sequence
-from itertools import pairwise
 
 from winnow.errors import JudgmentParseError
+
+LISTWISE_READING = "2"
+"""Version of how replies to the listwise judge are read. Raise it when a reply is read as it was not before."""
 
 _REASONING = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL | re.IGNORECASE | re.ASCII)
 _REASONING_END = re.compile(r"</think>", re.IGNORECASE | re.ASCII)
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
 _LABELS = re.compile(r"\s*\d+(?:(?:\s*,\s*|\s+)\d+)*\s*", re.ASCII)
-# What may stand between two labels. Other words there mean that the reply talks about passages one by one,
-# as in "[1] is off-topic, [2] helps"; to read that as a list would select the first too.
-_BETWEEN = re.compile(r"(?:[\s,;.&*`'\">|-]|and|then|passages?)*", re.IGNORECASE | re.ASCII)
-# Are the labels between meant as well? "[1]-[5]", "[1], [2], ..., [9]". A dash after a line end is a bullet.
-_RANGE = re.compile(r"[^\S\n]*-+[^\S\n]*|.*\.\s*\..*", re.DOTALL)
-_DENIAL = re.compile(r"\b(?:not|no|none|neither|nor|except|irrelevant|useless|off-topic)\b|n['’]t\b", re.IGNORECASE)
-# Brackets that are left when groups are taken out: nested, never closed, or of a kind that was not asked for.
-_STRAY = re.compile(r"[\[\]［］【】]")
+_BULLET = re.compile(r"^[^\S\n]*[-*•][^\S\n]+", re.MULTILINE)
+_EMPHASIS = re.compile(r"[*`\"]")
+
+
+def _one_of(*forms: str) -> str:
+    return f"(?:{'|'.join(forms)})"
+
+
+# The forms, over a reply in which [] stands for each group of labels, • for a bullet and one space for any other.
+_ITEM = r"(?:passages? )?\[\]"
+_LIST = _one_of(
+    rf"{_ITEM}(?:(?: ?[,;&] ?| )(?:(?:and|then) )?{_ITEM})*",
+    rf"{_ITEM}(?: ?> ?{_ITEM})+",
+    r"\[\](?:\[\])+",
+    rf"• {_ITEM}[,;.]?(?: • {_ITEM}[,;.]?)*",
+)
+_OPENING = _one_of(
+    r"(?:my |the )?(?:selection|ranking|answer)(?: is)?:?",
+    r"(?:the )?(?:relevant|useful|helpful|selected) passages(?: are)?:?",
+    r"these (?:passages )?(?:help|are relevant|are useful):",
+    r"passages?:",
+    r"i select:?",
+)
+_ENDING = _one_of("helps?", "(?:is|are) relevant", "(?:is|are) useful")
+_FORM = re.compile(rf"(?:{_OPENING} )?{_LIST}\.?|{_LIST} {_ENDING}\.?")
 
 
 def parse_selection(reply: str, *, pool_size: int, among: Collection[int] | None = None) -> list[int]:
     """Zero-based positions in the order the reply names them, without repeats.
 
     ``among`` holds the positions that may be named, by default all of the pool. ``[none]`` is the only way to
-    select nothing. Raises ``JudgmentParseError`` for all that cannot be read without guessing.
+    select nothing. Raises ``JudgmentParseError`` for all that has none of the known forms.
 
     >>> parse_selection("<think>[2] is off-topic</think> These help: [3], [1, 3]", pool_size=4)
     [2, 0]
     """
     _, answer = split_reasoning(reply)
-    _check_brackets(answer)
-    groups = list(_GROUP.finditer(answer))
-    named = [group for group in groups if _holds_number(group[1])]
-    is_none = any(group[1].strip().lower() == "none" for group in groups)
-    if not named and not is_none:
+    groups = [group.strip() for group in _GROUP.findall(answer)]
+    if not groups:
         raise JudgmentParseError(f"expected labels such as [1] or [none], found neither in {_quote(answer)}")
-    if named and is_none:
-        raise JudgmentParseError(f"expected either labels or [none], found both in {_quote(answer)}")
-    _check_between(answer, named)
-    if named:
-        _check_around(answer)
-    labels = dict.fromkeys(label for group in named for label in _labels_of(group[1]))
+    if not _FORM.fullmatch(_skeleton(answer)):
+        raise JudgmentParseError(
+            f"expected a list of labels and no words but a few known ones, such as '[1], [3]', found {_quote(answer)}"
+        )
+    if [group.lower() for group in groups] == ["none"]:
+        return []
+    labels = dict.fromkeys(label for group in groups for label in _labels_of(group))
     return _positions(list(labels), pool_size, range(pool_size) if among is None else among)
 
 
@@ -95,30 +114,14 @@ def labels_pattern(labels: Sequence[int], *, separator: str) -> str:
     return rf"\[none\]|{label}{more}"
 
 
-def _check_brackets(answer: str) -> None:
-    stray = _STRAY.search(_GROUP.sub("", answer))
-    if stray is not None:
-        raise JudgmentParseError(
-            f"expected labels such as [1], found {stray[0]!r} that is nested or has no partner in {_quote(answer)}"
-        )
+def _skeleton(answer: str) -> str:
+    """``answer`` in lower case, without emphasis and without what stands in brackets.
 
-
-def _check_between(answer: str, named: Sequence[re.Match[str]]) -> None:
-    for label, following in pairwise(named):
-        between = answer[label.end() : following.start()]
-        if _RANGE.fullmatch(between) or not _BETWEEN.fullmatch(between):
-            raise JudgmentParseError(f"expected a list of labels, found {_quote(between)} between two of them")
-
-
-def _check_around(answer: str) -> None:
-    """One label among words that take it back, such as ``[1] is off-topic``, is no selection."""
-    denial = _DENIAL.search(_GROUP.sub("", answer))
-    if denial is not None:
-        raise JudgmentParseError(f"expected a list of labels, found {denial[0]!r} beside them in {_quote(answer)}")
-
-
-def _holds_number(group: str) -> bool:
-    return any(character.isnumeric() for character in group)
+    >>> _skeleton("**Useful passages:**\\n* [1]\\n* [2, 3]")
+    'useful passages: • [] • []'
+    """
+    bare = _EMPHASIS.sub("", _BULLET.sub("• ", _GROUP.sub("[]", answer)))
+    return " ".join(bare.lower().split())
 
 
 def _labels_of(group: str) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from scripted_chat import ScriptedChat, cut_reply
@@ -258,14 +259,14 @@ def test_no_pattern_is_set_for_free_text_or_for_reasoning(settings):
     assert [request.pattern for request in engine.requests] == [None] * 3
 
 
-def test_draws_depend_on_seed_query_and_round_alone():
-    def seeds(**settings):
-        _, engine = judge(["[1]", "Old.", "[1]"], temperature=0.7, **settings)
+def test_draws_depend_on_seed_query_round_and_attempt_alone():
+    def seeds(query_id="q1", seed=0, **changes):
+        pool = replace(make_pool(), query_id=query_id, **changes)
+        _, engine = judge(["no list", "[1]", "Old.", "[1]"], pool, temperature=0.7, seed=seed)
         return [request.seed for request in engine.requests]
 
-    assert seeds() == seeds()
-    assert len(set(seeds())) == 3
-    assert not set(seeds()) & set(seeds(seed=1))
+    assert seeds() == seeds(passages=make_pool(3).passages, query="what else?")
+    assert len({*seeds(), *seeds("q2"), *seeds(seed=1)}) == 12
 
 
 def test_long_passages_are_cut_and_counted():
@@ -385,7 +386,7 @@ def test_what_was_planned_to_fit_fits_even_after_the_longest_replies(layout, num
         if "could not be read" not in request.messages[-1].content:
             return "x " * 20
         num_shown = len(passages_in(request.messages[1].content))
-        return "x " * (20 - num_shown) + " ".join(f"[{label}]" for label in range(1, num_shown + 1))
+        return " ".join(f"[{number % num_shown + 1}]" for number in range(20))
 
     limits = range(150, 1000, 5)
     judged = [judge(reply, pool, max_tokens=limit, layout=layout, max_output_tokens=20)[0] for limit in limits]

@@ -19,12 +19,35 @@ from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selectio
         ("[2], [2], [2]", [1]),
         ("**[2]** and [4].", [1, 3]),
         ("Passages [2], [3], and passage [4] help.", [1, 2, 3]),
-        ("Of the 30 passages that I saw in 2019: [ 2 ]", [1]),
+        ("[ 2 ]", [1]),
+        ("[1] & [3]; passage [2].", [0, 2, 1]),
+        ("[4] then [2], then [1]", [3, 1, 0]),
+        ("```\n[1],\n[3]\n```", [0, 2]),
+        ('"[1]", "[2]"', [0, 1]),
         ("- [1]\n- [2]\n", [0, 1]),
-        ("[sic] [1]", [0]),
+        ("* [1],\n* [2].", [0, 1]),
+        ("• passage [1]", [0]),
+        ("**Useful passages:**\n\n* [1]\n* [2]", [0, 1]),
+        ("Relevant passages: [1]", [0]),
+        ("The relevant passages are [1] and [2].", [0, 1]),
+        ("The useful passages are: [2]", [1]),
+        ("HELPFUL PASSAGES: [2]", [1]),
+        ("Selected passages: passages [1], [2]", [0, 1]),
+        ("Passages: [1], [2]", [0, 1]),
+        ("My selection: [1], [2].", [0, 1]),
+        ("The selection is [1].", [0]),
+        ("Ranking: [2] > [1]", [1, 0]),
+        ("Answer: [1]", [0]),
+        ("These help: [1], [2]", [0, 1]),
+        ("These passages are useful: [1]", [0]),
+        ("I select [1], [2]", [0, 1]),
+        ("[3] helps.", [2]),
+        ("[1], [2] are relevant", [0, 1]),
+        ("Passage [1] is useful.", [0]),
         ("[none]", []),
-        ("[NONE]", []),
-        ("Nothing helps here: [ None ].", []),
+        ("[ None ].", []),
+        ("My selection: [NONE]", []),
+        ("The useful passages are [none].", []),
     ],
 )
 def test_labels_become_positions_in_the_order_they_are_named(reply, positions):
@@ -45,8 +68,6 @@ def test_a_label_outside_the_pool_is_an_error_alone_and_among_others(label):
         "   \n",
         "None of them are useful",
         "none",
-        "[]",
-        "[none of these]",
         "passage 3",
         "(3)",
         "3, 4",
@@ -61,6 +82,11 @@ def test_a_reply_that_names_nothing_is_an_error_not_an_empty_selection(reply):
 @pytest.mark.parametrize(
     "reply",
     [
+        "[]",
+        "[none of these]",
+        "[none], [2]",
+        "[none] [none]",
+        "[sic] [1]",
         "[1-3]",
         "[1.5]",
         "[1e3]",
@@ -79,7 +105,7 @@ def test_a_reply_that_names_nothing_is_an_error_not_an_empty_selection(reply):
         "[2], [1-3]",
     ],
 )
-def test_a_bracket_with_a_number_that_is_no_list_of_labels_is_an_error(reply):
+def test_a_bracket_that_holds_no_list_of_labels_is_an_error(reply):
     with pytest.raises(JudgmentParseError, match="expected labels such as"):
         parse_selection(reply, pool_size=5)
 
@@ -90,15 +116,101 @@ def test_brackets_that_do_not_pair_up_are_an_error(reply):
         parse_selection(reply, pool_size=5)
 
 
-def test_none_together_with_labels_is_an_error():
-    with pytest.raises(JudgmentParseError, match="found both"):
-        parse_selection("[none], or perhaps [2]", pool_size=5)
+# What a reply that says anything but its labels may mean. None of these is a selection of what stands in brackets.
+OTHER_REPLIES = [
+    "All passages but [2] are relevant",
+    "I would exclude [2]",
+    "[2] is unrelated",
+    "[3] lacks the answer",
+    "Passage [1] cannot help",
+    "Discard [1], [2]",
+    "[1] ist nicht relevant",
+    "除了[2]以外，其他都相关",
+    "All except [2]",
+    "[1] is off-topic, [2] helps",
+    "[1]: yes\n[2]: no",
+    "[2] < [1]",
+    "[1] to [4]",
+    "[1]-[4]",
+    "[1] - [4]",
+    "[1], [2], ..., [4]",
+    "[1] .. [4]",
+    "[1]\n- [4]",
+    "[1], [2] > [3]",
+    "[1] is off-topic.",
+    "[3] is not useful",
+    "None of them, although [2] comes close",
+    "They don't help, not even [1]",
+    "Nothing helps here: [none]",
+    "Not [none]",
+    "[none], or perhaps [2]",
+    "[none] but [2]",
+    "The useful passages are not [1], [2]",
+    "Relevant passages: all but [1]",
+    "Irrelevant passages: [1]",
+    "These help: [1], but [2] does not",
+    "My selection: [1], [2] only if nothing else helps",
+    "[2] only",
+    "[1] are off-topic",
+    "[1], [2] are relevant?",
+    "[1] is relevant, but not useful",
+    "Is [1] relevant?",
+    "Useful passages: [1]\n\n[2] is off-topic",
+    "~~[1]~~ [2]",
+    "+ [1]\n- [2]",
+    "1. [3]\n2. [1]",
+    "The least useful first: [1] > [2]",
+    "Ranking, worst to best: [1], [2]",
+    "<answer>[1]</answer>",
+    "[THINK] [2] is no help [/THINK] [1]",
+    "Of the 30 passages that I saw in 2019: [2]",
+]
 
 
-@pytest.mark.parametrize("reply", ["[1] is off-topic, [2] helps", "[1]: yes\n[2]: no", "[2] < [1]", "[1] to [4]"])
-def test_words_between_labels_are_not_read_as_a_list(reply):
-    with pytest.raises(JudgmentParseError, match="between two of them"):
-        parse_selection(reply, pool_size=5)
+@pytest.mark.parametrize("reply", OTHER_REPLIES)
+@pytest.mark.parametrize("parse", [parse_selection, parse_ranking])
+def test_a_reply_with_any_other_word_is_no_selection(parse, reply):
+    with pytest.raises(JudgmentParseError):
+        parse(reply, pool_size=5)
+
+
+LABELS = ["[1]", "[1], [3]", "[2, 4]", "- [1]\n- [2]", "[2] > [1]", "[none]"]
+WORDS_BEFORE = """
+no|not|none of|neither|except|all but|everything but|anything but|without|ignore|discard|drop|exclude|skip|uncertain
+irrelevant passages|the irrelevant passages are|unrelated|useless|not useful passages|the passages are not
+useful passages, except|the useful passages are all but|my selection leaves out|i reject|i would exclude
+i select all but|these help least|these do not help|none help|alle außer|nicht relevant sind|keine|sans|sauf
+aucun de|excepto|ninguno de|senza|tranne|кроме|не подходят|除了|不相关|排除|以外|を除く|제외|ما عدا|सिवाय
+"""
+WORDS_BEHIND = """
+is off-topic|are off-topic|is unrelated|are irrelevant|is useless|lacks the answer|cannot help|can't help
+does not help|do not help|help little|help nobody|helps, but [5] does not|are relevant to something else
+is relevant but useless|are useful, not|only|excluded|aside|apart|and not [5]|or [5]|rather than [5]
+instead of [5]|minus [5]|not|?|: no|= no|✗|👎|ist nicht relevant|sind es nicht|hilft nicht|n'aident pas
+ne sert à rien|no ayudan|non serve|не помогает|以外，其他都相关|不相关|は関係ない|は役に立たない
+는 관련이 없다|لا تفيد|उपयोगी नहीं|ei auta|hjälper inte|nie pomaga|işe yaramaz|δεν βοηθά
+"""
+
+
+def words(lines):
+    return lines.strip().replace("\n", "|").split("|")
+
+
+HOSTILE = [f"{word}{mark} {labels}" for word in words(WORDS_BEFORE) for mark in ("", ":") for labels in LABELS]
+HOSTILE += [f"{labels} {word}{stop}" for word in words(WORDS_BEHIND) for stop in ("", ".") for labels in LABELS]
+HOSTILE += [f"{word} {labels} {word}" for word in ("not", "nicht", "不") for labels in LABELS]
+
+
+def test_no_denial_in_any_language_is_read_as_what_it_denies():
+    def read(reply):
+        try:
+            return parse_selection(reply, pool_size=5)
+        except JudgmentParseError:
+            return None
+
+    assert len(set(HOSTILE)) > 1000
+    assert [reply for reply in HOSTILE if read(reply) is not None] == []
+    assert [read(labels) for labels in LABELS] == [[0], [0, 2], [1, 3], [0, 1], [1, 0], []]
 
 
 @pytest.mark.parametrize(
@@ -187,27 +299,3 @@ def test_the_pattern_of_one_label_and_of_a_ranking():
     assert re.fullmatch(labels_pattern([7], separator=", "), "[7]")
     assert not re.fullmatch(labels_pattern([7], separator=", "), "[7], [7]")
     assert re.fullmatch(labels_pattern([1, 2], separator=" > "), "[2] > [1]")
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "[1]-[4]",
-        "[1] - [4]",
-        "[1], [2], ..., [4]",
-        "[1] .. [4]",
-        "[1] is off-topic.",
-        "[3] is not useful",
-        "None of them, although [2] comes close",
-        "All except [2]",
-        "They don't help, not even [1]",
-    ],
-)
-def test_ranges_and_labels_that_words_take_back_are_refused(reply):
-    with pytest.raises(JudgmentParseError):
-        parse_selection(reply, pool_size=5)
-
-
-@pytest.mark.parametrize("reply", ["- [1]\n- [2]", "My selection: [1], [2].", "Useful passages:\n* [1]\n* [2]"])
-def test_lists_as_models_write_them_are_read(reply):
-    assert parse_selection(reply, pool_size=5) == [0, 1]
