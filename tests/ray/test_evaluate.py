@@ -33,6 +33,10 @@ def write_inputs(folder: Path) -> None:
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     lines = [json.dumps({"_id": name, "text": text}) for name, text in QUESTIONS.items()]
     (folder / "queries.jsonl").write_text("\n".join(lines))
+    (folder / "train.jsonl").write_text('{"_id": "t1", "text": "what do otters eat"}')
+    (folder / "dev.jsonl").write_text(
+        '{"_id": "q1", "text": "a swimmer that eats fish"}\n{"_id": "q2", "text": "things for baking"}'
+    )
     rows = ["query-id\tcorpus-id\tscore", *(f"{query}\t{passage}\t1" for query, passage in USEFUL)]
     (folder / "qrels.tsv").write_text("\n".join(rows))
     (folder / "useless.tsv").write_text("query-id\tcorpus-id\tscore\nq1\totter\t0\n")
@@ -44,8 +48,8 @@ def configure(folder: Path, **data: object) -> RunConfig:
         "output": str(folder / "runs"),
         "data": {
             "corpus": {"path": "corpus.jsonl"},
-            "train": {"queries": "queries.jsonl"},
-            "dev": judged,
+            "train": {"queries": "train.jsonl"},
+            "dev": {**judged, "queries": "dev.jsonl"},
             "test": [
                 {"name": "animals", **judged},
                 {"name": "elsewhere", **judged, "corpus": {"path": "corpus.jsonl"}},

@@ -33,8 +33,22 @@ class SplitConfig(Config):
     """Tab-separated ``query-id  corpus-id  score`` with that header line, or the four columns of TREC."""
 
 
+class TrainSplitConfig(SplitConfig):
+    """Questions to label and train on. Those that dev or a test collection asks too are left out, and counted."""
+
+    questions: Literal["judged", "all"] | None = None
+    """``judged``: train on the questions that ``qrels`` names. ``all``: on every question in ``queries``, such as
+    unlabelled ones. Has to be given where ``qrels`` names only some of them, as in a file shared by all splits."""
+
+    @model_validator(mode="after")
+    def _judged_by_somebody(self) -> Self:
+        if self.questions == "judged" and self.qrels is None:
+            raise ValueError("questions: judged needs `qrels`, which name the questions; give them or remove it")
+        return self
+
+
 class CollectionConfig(Config):
-    """A test collection: judged questions over a corpus."""
+    """A test collection: the questions that ``qrels`` names, over a corpus."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     """How tables call it."""
@@ -55,11 +69,12 @@ class DataConfig(Config):
     corpus: CorpusConfig
     """The corpus that pools, training and the index are made from."""
 
-    train: SplitConfig
+    train: TrainSplitConfig
     """Questions to label and train on; they need no qrels."""
 
     dev: SplitConfig | None = None
-    """Judged questions over the run's corpus; choices and the ``champion`` rule look at these alone."""
+    """The questions that ``qrels`` names, over the run's corpus; choices and the ``champion`` rule look at these alone.
+    A question that a test collection asks too is left out."""
 
     test: tuple[CollectionConfig, ...] = ()
     """Collections that are measured for the report and never used for a choice."""

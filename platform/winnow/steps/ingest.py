@@ -1,4 +1,4 @@
-"""Check every input once: corpora, queries and qrels to Parquet, bad rows to quarantine."""
+"""Check every input once: corpora, queries and qrels to Parquet, bad rows to quarantine, no question in two splits."""
 
 import platform
 from collections import Counter
@@ -7,18 +7,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from winnow.corpora.beir import read_corpus, read_qrels, read_queries
-from winnow.corpora.config import CorpusConfig, DataConfig
+from winnow.corpora.beir import Qrel, read_corpus, read_qrels, read_queries
+from winnow.corpora.config import CollectionConfig, CorpusConfig, DataConfig, SplitConfig
 from winnow.corpora.docstrings import read_docstrings
 from winnow.corpora.reading import REASONS, Reading
-from winnow.corpora.store import MAIN_CORPUS, Split, group_qrels, write_passages, write_quarantine, write_split
+from winnow.corpora.splitting import RawSplit, separate
+from winnow.corpora.store import MAIN_CORPUS, write_passages, write_quarantine, write_split
 from winnow.errors import DataError
 from winnow.files import hash_file, write_json
 from winnow.records import Passage, Query, RejectedRow
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -41,21 +42,17 @@ def ingested(config: RunConfig) -> StepResult:
 
 
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
-    work = _Ingest(context.directory)
-    work.add_corpus(MAIN_CORPUS, config.data.corpus)
-    work.add_split("train", config.data.train.queries, config.data.train.qrels)
-    if config.data.dev is not None:
-        work.add_split("dev", config.data.dev.queries, config.data.dev.qrels)
-    for collection in config.data.test:
+    data, work = config.data, _Ingest(context.directory)
+    work.add_corpus(MAIN_CORPUS, data.corpus)
+    for collection in data.test:
         if collection.corpus is not None:
             work.add_corpus(collection.name, collection.corpus)
-        work.add_split(
-            collection.name,
-            collection.queries,
-            collection.qrels,
-            corpus=collection.name if collection.corpus is not None else MAIN_CORPUS,
-        )
-    write_json(context.directory / "collections.json", [collection.name for collection in config.data.test])
+    train = work.read_split("train", data.train)
+    dev = None if data.dev is None else work.read_split("dev", data.dev)
+    tests = [work.read_split(collection.name, collection) for collection in data.test]
+    for split in separate(train, dev, tests, questions=data.train.questions):
+        work.add_split(split)
+    write_json(context.directory / "collections.json", [collection.name for collection in data.test])
     summary = work.finish()
     context.journal.params({f"ingest.{name}": count for name, count in summary["kept"].items()})
     return summary
@@ -68,6 +65,7 @@ class _Ingest:
         self._directory = directory
         self._passage_ids: dict[str, Set[str]] = {}
         self._kept: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
         self._rejected: list[RejectedRow] = []
 
     def add_corpus(self, name: str, config: CorpusConfig) -> None:
@@ -79,20 +77,37 @@ class _Ingest:
         self._passage_ids[name] = {passage.passage_id for passage in passages}
         self._kept[f"{name}.passages"] = len(passages)
 
-    def add_split(self, name: str, queries: Path, qrels: Path | None, *, corpus: str = MAIN_CORPUS) -> None:
-        """Store the queries and the qrels that join. Raises ``DataError`` if no query can be used."""
-        rows = self._keep(read_queries(queries))
-        if not rows:
-            raise DataError(f"{queries} holds no usable query; {self._why(queries)}")
-        pairs = [] if qrels is None else self._joined(read_qrels(qrels), rows, corpus, qrels)
-        write_split(self._directory, Split(name, corpus, tuple(rows), group_qrels(pairs)))
-        self._kept[f"{name}.queries"] = len(rows)
-        self._kept[f"{name}.qrels"] = len(pairs)
+    def read_split(self, name: str, files: SplitConfig | CollectionConfig) -> RawSplit:
+        """The queries of a split, and the qrels that join. Raises ``DataError`` if no query can be used."""
+        queries = self._keep(read_queries(files.queries))
+        if not queries:
+            raise DataError(f"{files.queries} holds no usable query; {self._why(files.queries)}")
+        corpus = name if name in self._passage_ids else MAIN_CORPUS
+        if files.qrels is None:
+            return RawSplit(name, corpus, queries)
+        qrels = self._keep(read_qrels(files.qrels))
+        named = frozenset(query_id for query_id, _, _ in qrels)
+        return RawSplit(name, corpus, queries, named, self._joined(qrels, queries, corpus, files.qrels))
+
+    def add_split(self, raw: RawSplit) -> None:
+        """Store what is left of a split, and remember what is not. Raises ``DataError`` if no query is left."""
+        if not raw.queries:
+            reasons = ", ".join(f"{count:,} {why}" for why, count in raw.left_out.items())
+            raise DataError(f"no question of {raw.name!r} is left: {reasons}; give it questions of its own")
+        split = raw.checked()
+        write_split(self._directory, split)
+        self._kept[f"{split.name}.queries"] = len(split.queries)
+        self._kept[f"{split.name}.qrels"] = sum(map(len, split.qrels.values()))
+        self._left_out.update({f"{split.name}.queries {why}": count for why, count in raw.left_out.items()})
+        if with_them := len(raw.pairs) - self._kept[f"{split.name}.qrels"]:
+            self._left_out[f"{split.name}.qrels of those"] = with_them
 
     def finish(self) -> dict[str, Any]:
         """The counts, after they were printed and the quarantine was written."""
         path = write_quarantine(self._directory / "quarantine.jsonl", self._rejected)
         print("ingest: kept " + ", ".join(f"{count:,} {name}" for name, count in self._kept.items()))
+        for what, count in self._left_out.items():
+            print(f"ingest: left out {count:,} {what}")
         reasons = Counter((row.path, row.reason) for row in self._rejected)
         for (source, reason), count in sorted(reasons.items()):
             print(f"ingest: quarantined {count:,} rows of {source}: {reason} ({REASONS[reason]})")
@@ -100,6 +115,7 @@ class _Ingest:
             print(f"ingest: the rows, with line numbers, are published with this step as {path.name}")
         return {
             "kept": dict(self._kept),
+            "left_out": dict(self._left_out),
             "quarantined": dict(Counter(row.reason for row in self._rejected)),
         }
 
@@ -114,12 +130,10 @@ class _Ingest:
             print(f"ingest: {len(absent)} modules cannot be read on Python {platform.python_version()}: {absent}")
         return list(corpus.passages)
 
-    def _joined(
-        self, reading: Reading[tuple[str, str, int]], queries: list[Query], corpus: str, path: Path
-    ) -> list[tuple[str, str, int]]:
+    def _joined(self, qrels: list[Qrel], queries: list[Query], corpus: str, path: Path) -> list[Qrel]:
         query_ids, passage_ids = {query.query_id for query in queries}, self._passage_ids[corpus]
         joined = []
-        for query_id, passage_id, relevance in self._keep(reading):
+        for query_id, passage_id, relevance in qrels:
             if query_id not in query_ids:
                 self._reject(path, "unknown_query", f"query {query_id!r} is not among the queries")
             elif passage_id not in passage_ids:

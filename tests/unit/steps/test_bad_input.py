@@ -73,7 +73,10 @@ def config(tmp_path) -> RunConfig:
     write(tmp_path / "other.run", ["q0 Q0 p0 1 1.0 x", *BAD_RUN_LINES.values()])
     settings = {
         "output": str(tmp_path / "runs"),
-        "data": {"corpus": {"path": "corpus.jsonl"}, "train": {"queries": "queries.jsonl", "qrels": "qrels.tsv"}},
+        "data": {
+            "corpus": {"path": "corpus.jsonl"},
+            "train": {"queries": "queries.jsonl", "qrels": "qrels.tsv", "questions": "all"},
+        },
         "encoder": {"model": "./unused"},
         "pool": {"sources": [{"kind": "bm25"}, {"kind": "trec_run", "path": "other.run"}]},
         "annotate": {"engine": {"model": "./unused"}},

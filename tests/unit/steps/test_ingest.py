@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from winnow.config import build_config
+from winnow.corpora.config import DataConfig
 from winnow.corpora.store import collection_names, read_passages, read_split
 from winnow.errors import DataError
 from winnow.steps.config import RunConfig
@@ -13,6 +14,7 @@ from winnow.steps.ingest import ingest
 
 CORPUS = '{"_id": "p1", "text": "one"}\n{"_id": "p2", "text": "two"}\n'
 QUERIES = '{"_id": "q1", "text": "which?"}\n{"_id": "q2", "text": "what?"}\n'
+OTHERS = {"dev": "why?", "own": "where?"}
 QRELS = "query-id\tcorpus-id\tscore\nq1\tp1\t1\n"
 
 
@@ -20,14 +22,15 @@ def configure(folder: Path, **files: str) -> RunConfig:
     contents = {"corpus.jsonl": CORPUS, "queries.jsonl": QUERIES, "qrels.tsv": QRELS, **files}
     for name, text in contents.items():
         (folder / name).write_text(text)
-    judged = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
+    for name, question in OTHERS.items():
+        (folder / f"{name}.jsonl").write_text(json.dumps({"_id": "q1", "text": question}) + "\n")
     settings = {
         "output": str(folder / "runs"),
         "data": {
             "corpus": {"path": "corpus.jsonl"},
             "train": {"queries": "queries.jsonl"},
-            "dev": judged,
-            "test": [{"name": "own", **judged, "corpus": {"path": "corpus.jsonl"}}],
+            "dev": {"queries": "dev.jsonl", "qrels": "qrels.tsv"},
+            "test": [{"name": "own", "queries": "own.jsonl", "qrels": "qrels.tsv", "corpus": {"path": "corpus.jsonl"}}],
         },
         "encoder": {"model": "./encoder"},
         "annotate": {"engine": {"kind": "vllm", "model": "./llm"}},
@@ -48,7 +51,7 @@ def test_every_split_is_stored_with_its_corpus(tmp_path):
 
 def test_bad_rows_of_all_files_are_counted_and_kept_in_quarantine(tmp_path, capsys):
     bad_corpus = CORPUS + '{"_id": "p1", "text": "again"}\n{"_id": "p3", "text": ""}\n'
-    bad_qrels = QRELS + "q1\tnowhere\t1\nq9\tp1\t1\nq2\tp2\tmuch\n"
+    bad_qrels = QRELS + "q1\tnowhere\t1\nq9\tp1\t1\nq1\tp2\tmuch\n"
 
     result = ingest(configure(tmp_path, **{"corpus.jsonl": bad_corpus, "qrels.tsv": bad_qrels}))
 
@@ -87,3 +90,53 @@ def test_a_changed_file_is_ingested_again(tmp_path):
 
     assert not second.skipped
     assert second.directory != first.directory
+
+
+def test_dev_and_test_questions_are_left_out_of_training_counted_and_said(tmp_path, capsys):
+    """One file of questions and one of labels per split, as BEIR ships them."""
+    questions = {"q1": "Which?", "q2": "what?", "q3": "which", "q4": "who?", "q5": "why?", "q6": "how?"}
+    rows = "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in questions.items())
+    config = configure(tmp_path, **{"queries.jsonl": rows})
+    judged = {"train": ["q1", "q2", "q3", "q6"], "dev": ["q2", "q4"], "own": ["q4", "q3"]}
+    for split, names in judged.items():
+        (tmp_path / f"{split}.tsv").write_text("".join(f"{name} 0 p1 1\n" for name in names))
+    shared = {name: {"queries": tmp_path / "queries.jsonl", "qrels": tmp_path / f"{name}.tsv"} for name in judged}
+    data = {
+        "corpus": config.data.corpus,
+        "train": {**shared["train"], "questions": "judged"},
+        "dev": shared["dev"],
+        "test": [{"name": "own", **shared["own"]}],
+    }
+
+    result = ingest(config.model_copy(update={"data": build_config(DataConfig, data)}))
+
+    stored = {name: read_split(result.directory, name) for name in judged}
+    # q1 is the test's q3 in other letters, q2 is dev's, q4 is the test's.
+    assert {name: [query.query_id for query in split.queries] for name, split in stored.items()} == {
+        "train": ["q6"],
+        "dev": ["q2"],
+        "own": ["q3", "q4"],
+    }
+    assert [split.qrels for split in stored.values()] == [
+        {"q6": {"p1": 1}},
+        {"q2": {"p1": 1}},
+        {"q4": {"p1": 1}, "q3": {"p1": 1}},
+    ]
+    assert result.summary["left_out"] == {
+        "train.queries not in its qrels": 2,
+        "train.queries asked by own": 2,
+        "train.queries asked by dev": 1,
+        "train.qrels of those": 3,
+        "dev.queries not in its qrels": 4,
+        "dev.queries asked by own": 1,
+        "dev.qrels of those": 1,
+        "own.queries not in its qrels": 4,
+    }
+    assert "left out 2 train.queries asked by own" in capsys.readouterr().out
+
+
+def test_a_split_that_loses_all_its_questions_is_an_error_that_says_to_whom(tmp_path):
+    config = configure(tmp_path, **{"queries.jsonl": '{"_id": "a", "text": "WHY"}\n{"_id": "b", "text": "where"}\n'})
+
+    with pytest.raises(DataError, match=r"no question of 'train' is left: 1 asked by own, 1 asked by dev"):
+        ingest(config)

@@ -31,7 +31,7 @@ def configure(folder: Path, *, qrels: Sequence[tuple[int, str]] = OWN, **setting
     (folder / "qrels.tsv").write_text("".join(f"q{i} 0 {passage} 1\n" for i, passage in qrels))
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "config.json").write_text("{}")
-    train = {"queries": "queries.jsonl", **({"qrels": "qrels.tsv"} if qrels else {})}
+    train = {"queries": "queries.jsonl", **({"qrels": "qrels.tsv", "questions": "all"} if qrels else {})}
     whole = {
         "output": str(folder / "runs"),
         "data": {"corpus": {"path": "corpus.jsonl"}, "train": train},

@@ -24,7 +24,7 @@ def configure(folder: Path, *, run: str = RUN, qrels: str | None = "q1\tp3\t2\nq
     train = {"queries": "queries.jsonl"}
     if qrels is not None:
         (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
-        train["qrels"] = "qrels.tsv"
+        train |= {"qrels": "qrels.tsv", "questions": "all"}
     sources = [{"kind": "bm25", "depth": 3}, {"kind": "trec_run", "name": "other", "path": "other.run", "depth": 2}]
     whole = {
         "output": str(folder / "runs"),
