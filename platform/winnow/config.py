@@ -92,9 +92,25 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(payload.encode()).hexdigest()[:16]
 
 
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a section: PyYAML would keep the second and drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if first := lines.get(key.value):
+                    raise yaml.YAMLError(
+                        f"{key.value!r} stands twice in one section, in line {first} and in line {line}; merge the two"
+                    )
+                lines[key.value] = line
+        return super().construct_mapping(node, deep=deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
     except FileNotFoundError:
         raise ConfigError(f"no configuration file at {str(path)!r}; give one with --config") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -114,7 +130,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         if not isinstance(settings, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is a value here, not a section")
     try:
-        settings[last] = yaml.safe_load(text)
+        settings[last] = yaml.load(text, _UniqueKeysLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
 

@@ -75,3 +75,28 @@ def test_paths_and_speed_knobs_stay_out_of_the_science():
 def test_a_fingerprint_depends_on_values_and_not_on_key_order():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("text: a\nother: {}\ntext: b\n", r"some\.yaml.*'text' stands twice in one section, in line 1 and in line 3"),
+        ("a:\n  b: 1\n  c: 2\n  'b': 3\n", "'b' stands twice in one section, in line 2 and in line 4"),
+        ("list:\n  - {x: 1, x: 1}\n", "'x' stands twice in one section, in line 2 and in line 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path, text, complaint):
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(Outer, path)
+
+
+def test_a_key_may_stand_in_two_sections_and_what_is_merged_in_may_be_replaced(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("text: a\ninner: &base {rate: 0.5}\n")
+    load_config(Outer, path, ["inner={<<: {rate: 0.5}, rate: 0.25}"])
+
+    with pytest.raises(ConfigError, match="'rate' stands twice"):
+        load_config(Outer, path, ["inner={rate: 1, rate: 2}"])
