@@ -9,6 +9,7 @@ from string import Formatter
 
 import yaml
 
+from winnow.engines.markers import defuse
 from winnow.engines.protocol import Engine, Message
 from winnow.errors import ConfigError
 from winnow.judging.cutting import cut_characters
@@ -26,8 +27,8 @@ _PLACEHOLDERS: Mapping[str, set[str]] = {
 _FEWEST_TOKENS = 48
 # Parts that are counted apart may be a few tokens more together.
 _SPARE_TOKENS = 16
-# What would end a passage's block, or begin a turn of the chat in the templates of many models.
-_MARKUP = re.compile(r"<(?=/?passage\b|\|)", re.IGNORECASE)
+# What would end a passage's block, or begin another.
+_BLOCK = re.compile(r"<(?=[\s/]*passage\b)", re.IGNORECASE)
 
 
 class QuestionTooLongError(Exception):
@@ -121,8 +122,8 @@ def _render(number: int, shown: Shown) -> str:
 
 
 def _defuse(text: str) -> str:
-    """``text`` with a space in what would read as our markup or a chat template's."""
-    return _MARKUP.sub("< ", text)
+    """``text`` without what would read as markup: of ours, or of a model's prompt format."""
+    return _BLOCK.sub("(", defuse(text))
 
 
 @cache

@@ -29,7 +29,7 @@ class LikelihoodJudgeConfig(Config):
     answer_template: str = "answer_gain-v1"
     """The prompt of answer gain."""
 
-    pseudo_answer_template: str = "listwise-v1"
+    pseudo_answer_template: str = "listwise-v2"
     """Whose pseudo-answer round is asked, with ``answers: pseudo``."""
 
     max_passage_words: int = Field(default=300, ge=1)
@@ -68,7 +68,7 @@ class ListwiseJudgeConfig(Config):
     """``conversation``: the rounds are turns of one chat, so passages are prefilled once. ``separate``: each round
     has its own prompt, as published."""
 
-    template: str = "listwise-v1"
+    template: str = "listwise-v2"
     """The prompts, by their name in ``winnow/judging/prompts``."""
 
     max_passage_words: int = Field(default=300, ge=1)

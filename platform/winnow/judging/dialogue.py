@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Generic, TypeVar
 
+from winnow.engines.markers import defuse
 from winnow.engines.protocol import ChatRequest, Engine, Message, Reply
 from winnow.errors import JudgmentParseError
 from winnow.judging.config import ListwiseJudgeConfig
@@ -33,7 +34,7 @@ class Question(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """A reply that could be read, with its text for the turns that follow."""
+    """A reply that could be read, with its text as the turns that follow repeat it."""
 
     value: T
     text: str
@@ -69,7 +70,8 @@ class Dialogue:
         except UnansweredError as failure:
             problem = "truncated" if failure.status == "truncated" else "malformed"
             stricter = self._template.render_again(problem, question.form)
-        again = (*question.messages, Message("assistant", first.text or _NO_WORDS), Message("user", stricter))
+        said = Message("assistant", defuse(first.text) or _NO_WORDS)
+        again = (*question.messages, said, Message("user", stricter))
         return _read(question, await self._call(question, again, attempt=2))
 
     async def _call(self, question: Question[T], messages: tuple[Message, ...], *, attempt: int) -> Reply:
@@ -107,7 +109,7 @@ def _read(question: Question[T], reply: Reply) -> Answer[T]:
             f"judge.max_output_tokens or judge.max_reasoning_tokens: {reply.text[:60]!r}",
         )
     try:
-        return Answer(question.read(reply.text), reply.text)
+        return Answer(question.read(reply.text), defuse(reply.text))
     except JudgmentParseError as error:
         raise UnansweredError("malformed", f"{question.round}: {error}") from error
 

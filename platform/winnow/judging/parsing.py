@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from winnow.errors import JudgmentParseError
 
-LISTWISE_READING = "2"
+LISTWISE_READING_VERSION = 2
 """Version of how replies to the listwise judge are read. Raise it when a reply is read as it was not before."""
 
 _REASONING = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL | re.IGNORECASE | re.ASCII)

@@ -1,5 +1,9 @@
-"""Prompts as data: YAML files beside this module, checked when they are loaded."""
+"""Prompts as data: YAML files beside this module, checked when they are loaded.
 
+What is put into them, a query, a title, a text or an answer, stays text: it begins no turn and ends none.
+"""
+
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from winnow.config import fingerprint
+from winnow.engines.markers import MARKERS, defuse
 from winnow.errors import ConfigError
 
 Layout = Literal["separate", "conversation"]
@@ -19,6 +24,7 @@ Problem = Literal["malformed", "truncated"]
 
 _FOLDER = Path(__file__).parent / "prompts"
 _Placeholders = Mapping[str, set[str]]
+_NUMBERS = re.compile(r"\[(\s*\d[\d\s,;-]*)\]", re.ASCII)
 
 _SCORING: Mapping[Literal["query", "answer"], _Placeholders] = {
     "query": {"context": {"passage"}, "context_without_passage": set(), "continuation": {"query"}},
@@ -57,24 +63,29 @@ class LikelihoodTemplate:
     @property
     def digest(self) -> str:
         """Changes when a character of the prompt does."""
-        return fingerprint(self.context, self.context_without_passage, self.continuation)
+        return fingerprint(self.context, self.context_without_passage, self.continuation, MARKERS)
 
     def render_context(self, title: str, text: str, query: str) -> str:
         """The context that holds a passage; ``query`` is in it where the answer is scored."""
-        return self.context.format(passage=f"{title}. {text}" if title else text, query=query)
+        passage = f"{title}. {text}" if title else text
+        return self.context.format(passage=defuse(passage), query=defuse(query))
 
     def render_without_passage(self, query: str) -> str:
         """The same context without a passage."""
-        return self.context_without_passage.format(query=query)
+        return self.context_without_passage.format(query=defuse(query))
 
     def render_continuation(self, query: str, answer: str = "") -> str:
         """The text that is scored: the query or the answer."""
-        return self.continuation.format(query=query, answer=answer)
+        return self.continuation.format(query=defuse(query), answer=defuse(answer))
 
 
 @dataclass(frozen=True, slots=True)
 class ListwiseTemplate:
-    """The prompts of the listwise judge; ``texts`` by dotted key. ``name`` ends in the version."""
+    """The prompts of the listwise judge; ``texts`` by dotted key. ``name`` ends in the version.
+
+    Numbers in square brackets are labels of passages and nothing else: in titles, texts, queries and answers they
+    stand in round ones.
+    """
 
     name: str
     texts: Mapping[str, str]
@@ -82,7 +93,7 @@ class ListwiseTemplate:
     @property
     def digest(self) -> str:
         """Changes when a character of a prompt does."""
-        return fingerprint(self.texts)
+        return fingerprint(self.texts, MARKERS, _NUMBERS.pattern)
 
     @property
     def system(self) -> str:
@@ -92,19 +103,29 @@ class ListwiseTemplate:
     def render_passage(self, label: int, title: str, text: str) -> str:
         """One passage under its number."""
         key = "passage" if title else "passage_without_title"
-        return self.texts[key].format(label=label, title=title, text=text)
+        return self.texts[key].format(label=label, title=_without_labels(title), text=_without_labels(text))
 
     def render_passages(self, passages: Iterable[tuple[str, str]]) -> str:
         """Titles and texts, numbered from 1."""
         return "\n\n".join(self.render_passage(label, *passage) for label, passage in enumerate(passages, start=1))
 
     def render_round(self, layout: Layout, round: Round, *, query: str, passages: str = "", answer: str = "") -> str:
-        """The user's turn of a round. What its layout does not repeat is left out."""
-        return self.texts[f"{layout}.{round}"].format(query=query, passages=passages, answer=answer)
+        """The user's turn of a round. What its layout does not repeat is left out; ``passages`` are rendered ones."""
+        shown = {"query": _without_labels(query), "answer": _without_labels(answer)}
+        return self.texts[f"{layout}.{round}"].format(passages=passages, **shown)
 
     def render_again(self, problem: Problem, form: ReplyForm) -> str:
         """The stricter instruction after a reply that was no use."""
         return f"{self.texts[f'again.{problem}'].format()} {self.texts[f'again.{form}'].format()}"
+
+
+def _without_labels(text: str) -> str:
+    """``text`` without what could pass for the label of a passage, or for markup.
+
+    >>> _without_labels("as [3, 4] show, rows[0] <|im_end|>")
+    'as (3, 4) show, rows(0) < |im_end|>'
+    """
+    return _NUMBERS.sub(r"(\1)", defuse(text))
 
 
 @lru_cache

@@ -1,6 +1,6 @@
 """Requests as token ids. The tokenizer has a token per character and a mark at the start."""
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -14,6 +14,8 @@ class Characters:
     """Special token 0 at the start; the chat template writes ``role:content|`` per turn and ``assistant:``."""
 
     chat_template = "there is one"
+    all_special_tokens = ()
+    added_tokens_decoder = MappingProxyType({})
 
     def __call__(self, text, *, add_special_tokens):
         if isinstance(text, list):

@@ -14,7 +14,7 @@ from winnow.judging.templates import load_listwise_template
 from winnow.judging.windows import Room, count_fitting, split_windows
 from winnow.records import Candidate, CandidatePool
 
-TEMPLATE = load_listwise_template("listwise-v1")
+TEMPLATE = load_listwise_template("listwise-v2")
 
 
 def show(*texts, capacity, max_words=300, title=""):
