@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from winnow.errors import WinnowError
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ROLE_TAG = "winnow.role"
 UID_TAG = "winnow.uid"
 _LOCAL_UI = "http://127.0.0.1:5000"
@@ -28,7 +32,10 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PGCONNECT_TIMEOUT": "10",
 }
+_MOST_ATTEMPTS = 4
+"""To open a database; MLflow's own ten take 100 s."""
 _REFUSALS = {400, 404, 409, 422}
 
 
@@ -46,7 +53,20 @@ class EntryRefused(TrackerError):
 
 def tracking_uri(output: Path) -> str:
     """``MLFLOW_TRACKING_URI``, or the SQLite file in the output root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
+    return os.environ.get(URI_VARIABLE) or _sqlite_uri(output.resolve() / "mlflow.db")
+
+
+def _sqlite_uri(path: Path) -> str:
+    """A URI that leads to ``path`` whatever letters it has.
+
+    SQLAlchemy decodes ``%20`` and ends a path at ``?``. MLflow makes the folders of an encoded path, unless the
+    driver is named.
+
+    >>> _sqlite_uri(Path("/runs/a b#1/mlflow.db")), _sqlite_uri(Path("/runs/a%20b?/mlflow.db"))
+    ('sqlite:////runs/a b#1/mlflow.db', 'sqlite+pysqlite:////runs/a%2520b%3F/mlflow.db')
+    """
+    encoded = str(path).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}" if encoded == str(path) else f"sqlite+pysqlite:///{encoded}"
 
 
 def without_credentials(uri: str) -> str:
@@ -62,25 +82,32 @@ def connect(uri: str) -> "MlflowClient":
     """A client of the tracking store and model registry at ``uri``."""
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    from mlflow.store.db import utils
     from mlflow.tracking import MlflowClient
 
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    utils.MAX_RETRY_COUNT = _MOST_ATTEMPTS
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Each attempt to open a database; what comes of them is said by whoever asked.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise ``EntryRefused`` or ``TrackerUnavailable`` for what MLflow, its database or the network raise."""
+    """Raise ``EntryRefused`` or ``TrackerUnavailable`` for what MLflow, its drivers or the network raise."""
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except (TrackerError, WinnowError):
+        raise
     except MlflowException as error:
         kind = EntryRefused if error.get_http_status_code() in _REFUSALS else TrackerUnavailable
         raise kind(_first_line(error)) from error
-    except (SQLAlchemyError, OSError) as error:
+    except ImportError as error:
+        raise TrackerUnavailable(f"its driver is missing: {error}; install that") from error
+    except Exception as error:
+        # What stores and drivers make of a URI or of a lost connection cannot be foreseen, and stops no step.
         raise TrackerUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
 
 
@@ -109,13 +136,16 @@ def ui_command(uri: str) -> str:
         return f"open {without_credentials(uri)}"
     program = Path(sys.executable).parent / "mlflow"
     here = os.path.relpath(program)
-    shown = str(program) if here.startswith("..") else here
-    return f"{shown} ui --backend-store-uri {without_credentials(uri)} --host 127.0.0.1 --port 5000"
+    shown = shlex.quote(str(program) if here.startswith("..") else here)
+    # A password stays where it is.
+    store = shlex.quote(uri) if uri == without_credentials(uri) else f'"${URI_VARIABLE}"'
+    return f"{shown} ui --backend-store-uri {store} --host 127.0.0.1 --port 5000"
 
 
 def compare_link(client: "MlflowClient", experiment: str) -> str:
     """The page that compares the latest whole runs of the experiment with id ``experiment``."""
-    runs = client.search_runs([experiment], f"tags.`{ROLE_TAG}` = 'run'", max_results=_MOST_COMPARED)
+    with translated_errors():
+        runs = client.search_runs([experiment], f"tags.`{ROLE_TAG}` = 'run'", max_results=_MOST_COMPARED)
     base = without_credentials(client.tracking_uri) if client.tracking_uri.startswith("http") else _LOCAL_UI
     run_ids = _as_query([run.info.run_id for run in runs])
     return f"{base.rstrip('/')}/#/compare-runs?runs={run_ids}&experiments={_as_query([experiment])}"
