@@ -1,14 +1,18 @@
 """A chat engine for tests of judging that says what it is told to, and remembers what it was asked."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from winnow.engines.protocol import ChatRequest, Likelihood, LikelihoodRequest, Message, Reply
+from winnow.engines.reasoning import split_reasoning
 
 Script = Callable[[ChatRequest], str | Reply]
 
 
 class ScriptedChat:
     """Replies from a list, in order, or from a function of the request. Counts words as tokens.
+
+    What stands in ``<think>`` becomes the reasoning, as with a real engine.
 
     A prompt that does not fit is answered as a real engine would. An exception in the list is raised.
     """
@@ -24,10 +28,13 @@ class ScriptedChat:
     async def chat(self, request: ChatRequest) -> Reply:
         self.requests.append(request)
         num_prompt = await self.count_prompt_tokens(request.messages)
-        if num_prompt + request.max_output_tokens > self.max_tokens:
+        if num_prompt + request.max_reply_tokens > self.max_tokens:
             return Reply("", "too_long", 0, 0, 0, 0.0, error=f"{num_prompt} words do not fit")
         said = self._replies(request)
-        return said if isinstance(said, Reply) else Reply(said, "stop", num_prompt, 0, len(said.split()), 0.5)
+        if not isinstance(said, Reply):
+            said = Reply(said, "stop", num_prompt, 0, len(said.split()), 0.5)
+        reasoning, text = split_reasoning(said.text)
+        return replace(said, text=text, reasoning=said.reasoning or reasoning)
 
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         raise AssertionError("this engine only chats")

@@ -5,8 +5,9 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from winnow.engines.reasoning import split_reasoning
 from winnow.errors import JudgmentParseError
-from winnow.judging.parsing import parse_ranking, parse_selection, split_reasoning
+from winnow.judging.parsing import parse_ranking, parse_selection
 
 pieces = st.sampled_from(
     ["[", "]", "[1]", "[2]", "[12]", "[0]", "[none]", ", ", " > ", " and ", "1", "-1", "٣", "\n", "<think>", "</think>"]
@@ -30,7 +31,7 @@ def said_in(reply):
 
 def read(parse, reply, pool_size):
     try:
-        return parse(reply, pool_size=pool_size)
+        return parse(split_reasoning(reply)[1], pool_size=pool_size)
     except JudgmentParseError:
         return None
 
@@ -57,7 +58,7 @@ def test_nothing_that_was_thought_changes_what_is_read(thought, labels):
     said = ", ".join(f"[{label}]" for label in labels)
 
     for reply in (f"<think>{thought}</think>{said}", f"{thought}</think>{said}", f"{said}<think>{thought}"):
-        assert parse_selection(reply, pool_size=40) == [label - 1 for label in labels]
+        assert read(parse_selection, reply, 40) == [label - 1 for label in labels]
 
 
 @given(labels=st.lists(st.integers(1, 40), min_size=1, unique=True), separator=st.sampled_from([", ", " > ", "\n", ""]))

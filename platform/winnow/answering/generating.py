@@ -10,7 +10,6 @@ from winnow.answering.prompting import Prompt, Shown, build_prompt
 from winnow.engines.protocol import ChatRequest, Engine, EngineDeadError, Reply
 from winnow.engines.server_connection import ServerError
 from winnow.errors import WinnowError
-from winnow.judging.parsing import split_reasoning
 from winnow.records import ScoredPassage
 
 # Where tokens are only estimated, as for a server that does not count them, a prompt may turn out too long.
@@ -41,10 +40,14 @@ class Answered:
 class Answerer:
     """Answers questions from passages, greedily: equal passages and an equal model give equal answers."""
 
-    def __init__(self, engine: Engine, *, max_reply_tokens: int, log_errors: bool = False) -> None:
-        """``log_errors``: write all of what the generator's server says into the log; it may repeat the prompt."""
+    def __init__(
+        self, engine: Engine, *, max_reply_tokens: int, max_reasoning_tokens: int = 0, log_errors: bool = False
+    ) -> None:
+        """``max_reasoning_tokens`` come on top for a model that thinks. ``log_errors``: write all of what the
+        generator's server says into the log; it may repeat the prompt."""
         self._engine = engine
         self._max_reply_tokens = max_reply_tokens
+        self._max_reasoning_tokens = max_reasoning_tokens
         self._log_errors = log_errors
 
     @property
@@ -66,11 +69,14 @@ class Answerer:
 
     async def _ask(self, query: str, passages: Sequence[ScoredPassage]) -> tuple[Prompt, Reply | None]:
         """No reply where there is no passage to show."""
+        room = self._max_reply_tokens + self._max_reasoning_tokens
         for share in _SHARES:
-            prompt = await build_prompt(self._engine, query, passages, reply_tokens=self._max_reply_tokens, share=share)
+            prompt = await build_prompt(self._engine, query, passages, reply_tokens=room, share=share)
             if not prompt.shown:
                 return prompt, None
-            reply = await self._engine.chat(ChatRequest(prompt.messages, self._max_reply_tokens))
+            reply = await self._engine.chat(
+                ChatRequest(prompt.messages, self._max_reply_tokens, max_reasoning_tokens=self._max_reasoning_tokens)
+            )
             if reply.finish_reason != "too_long":
                 break
         return prompt, reply
@@ -82,7 +88,7 @@ class Answerer:
 
 
 def _read(reply: Reply, prompt: Prompt) -> Answered:
-    text = _readable(split_reasoning(reply.text)[1])
+    text = _readable(reply.text)
     reason, cited = _support(text, len(prompt.shown), is_cut=reply.finish_reason == "length")
     is_answer = bool(text) and reason != "not_in_passages"
     return Answered(text if is_answer else None, reason, cited, prompt.shown, reply.prompt_tokens, reply.output_tokens)

@@ -81,7 +81,13 @@ class _Generator:
         except ConfigError as error:
             _log.warning("the generator cannot be used: %s", error)
             raise refuse(424, "the generator cannot be reached; the server's log says why") from None
-        return Answerer(engine, max_reply_tokens=self._config.answer_max_tokens, log_errors=self._config.log_queries)
+        config = self._config
+        return Answerer(
+            engine,
+            max_reply_tokens=config.answer_max_tokens,
+            max_reasoning_tokens=config.answer_max_reasoning_tokens,
+            log_errors=config.log_queries,
+        )
 
 
 async def _answer(answerer: Answerer, query: str, found: SearchAnswer, metrics: Metrics) -> Answered:

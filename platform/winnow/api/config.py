@@ -71,6 +71,9 @@ class ApiConfig(Config):
     answer_max_tokens: int = Field(default=512, ge=16)
     """Longest generated answer, in tokens."""
 
+    answer_max_reasoning_tokens: int = Field(default=0, ge=0)
+    """Tokens on top of them for a generator that thinks before it answers; at 0 it is told not to."""
+
     answer_passages: int = Field(default=5, ge=1)
     """Passages shown to the generator unless the request says another k."""
 

@@ -24,17 +24,25 @@ def build_engine(config: EngineConfig, cache: Path) -> Engine:
     return VllmEngine(config, cache)
 
 
-def prepare_engine(config: EngineConfig, cache: Path) -> None:
+def prepare_engine(config: EngineConfig, cache: Path, *, max_reasoning_tokens: int | None = None) -> None:
     """Do once, before many processes build the engine, what one has to do: find the model, convert a GGUF file.
 
-    Raises ``ConfigError`` for a server that cannot be used, here rather than in an actor.
+    ``max_reasoning_tokens``, unless ``None``: the model will be chatted with, so its chat template is tried.
+    Raises ``ConfigError`` for a server or a template that cannot be used, here rather than in an actor.
     """
     if config.kind == "server":
-        from winnow.engines.server_connection import ServerConnection
+        from winnow.engines.server_engine import ServerEngine
 
-        ServerConnection(config).close()
-    else:
-        checkpoint_directory(config, cache)
+        engine = ServerEngine(config)
+        if max_reasoning_tokens is not None:
+            engine.check_chat(thinks=max_reasoning_tokens > 0)
+        engine.close()
+        return
+    directory = checkpoint_directory(config, cache)
+    if max_reasoning_tokens is not None:
+        from winnow.engines.prompts import load_tokenizer
+
+        load_tokenizer(config, directory).check_chat(thinks=max_reasoning_tokens > 0)
 
 
 def model_id(config: EngineConfig) -> str:

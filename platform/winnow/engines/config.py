@@ -1,15 +1,58 @@
 """Which language model judges, and what it may use of a machine."""
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, field_validator
+from pydantic import AfterValidator, Discriminator, Field, field_validator
 
 from winnow.config import Config, speed_knob
+from winnow.engines.reasoning import ReasoningParser
+from winnow.engines.vllm_args import SPEED, check_engine_args
 from winnow.models import ModelReference
 
+# What the call that renders a template is given; a template's own variables have other names.
+_NO_VARIABLES = {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents"}
+_NO_VARIABLES |= {"max_length", "messages", "padding", "processor_kwargs", "return_assistant_tokens_mask"}
+_NO_VARIABLES |= {"return_dict", "return_tensors", "tokenize", "tokenizer_kwargs", "tools", "truncation"}
+_NO_EXTRAS = {"echo", "logprobs", "max_completion_tokens", "max_tokens", "messages", "model", "n", "prompt", "stream"}
+_NO_EXTRAS |= {"prompt_logprobs", "response_format", "stream_options", "structured_outputs", "tools", "top_logprobs"}
 
-class VllmConfig(Config):
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected what JSON can hold ({error}); put dates and the like in quotes") from None
+    return values
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_as_json)]
+"""Names with values that go to another program as they are."""
+
+
+class ChatConfig(Config):
+    """How a model that speaks is spoken to."""
+
+    chat_template_kwargs: JsonObject = Field({})
+    """Variables for the model's chat template, such as ``reasoning_effort: low``. ``enable_thinking: false`` is given
+    without being asked unless tokens are set apart for reasoning (``max_reasoning_tokens``)."""
+
+    reasoning_parser: ReasoningParser | None = None
+    """How reasoning is marked, by the name of vLLM's parser; by default as the model's tokenizer, or a served model's
+    name, says. For a server that was started with a parser of its own: that one. It tells Winnow that patterns hold
+    after the reasoning."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(_NO_VARIABLES & values.keys())
+        if taken:
+            raise ValueError(f"{', '.join(taken)} is no variable of a chat template; remove it")
+        return values
+
+
+class VllmConfig(ChatConfig):
     """vLLM inside the actor. The defaults suit a small model on a CPU; on a GPU set ``gpus``, and larger steps."""
 
     kind: Literal["vllm"]
@@ -48,8 +91,24 @@ class VllmConfig(Config):
     max_batched_tokens: int = speed_knob(1024, ge=16)
     """Most tokens in one step of the engine. On a CPU small steps stay in the caches."""
 
+    engine_args: JsonObject = Field({})
+    """More arguments for vLLM's engine, by vLLM's names with underscores, such as ``kv_cache_dtype: fp8``. Those that
+    change speed only (``winnow/engines/vllm_args.py`` lists them) are outside the judge's identity. Those that could
+    run foreign code, name another model or take what the job has not been given are refused."""
 
-class TransformersConfig(Config):
+    @field_validator("engine_args")
+    @classmethod
+    def _may_be_passed_on(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        check_engine_args(arguments)
+        return arguments
+
+    def science(self) -> dict[str, Any]:
+        """As of every configuration, without the arguments that change speed only."""
+        arguments = {name: value for name, value in self.engine_args.items() if name not in SPEED}
+        return {**super().science(), "engine_args": arguments}
+
+
+class TransformersConfig(ChatConfig):
     """Plain transformers inside the actor: likelihoods on a CPU, and a fallback where vLLM does not run."""
 
     kind: Literal["transformers"]
@@ -77,7 +136,7 @@ class TransformersConfig(Config):
     """Most tokens in one forward pass, padding included."""
 
 
-class ServerConfig(Config):
+class ServerConfig(ChatConfig):
     """A model behind an OpenAI-compatible HTTP server."""
 
     kind: Literal["server"]
@@ -104,11 +163,25 @@ class ServerConfig(Config):
     timeout_s: float = speed_knob(120.0, gt=0)
     """Longest wait for one reply."""
 
+    extra_body: JsonObject = Field({})
+    """More fields for every request to the model, as the server's own documentation names them, such as
+    ``reasoning_effort: low``; they win over what Winnow sends."""
+
     max_retries: int = speed_knob(5, ge=0)
     """How often a request is repeated, with growing pauses, after a connection error, a timeout, 429 or 5xx."""
 
     cpus: float = speed_knob(0.5, gt=0)
     """CPUs that each actor reserves."""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _leaves_replies_readable(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(_NO_EXTRAS & fields.keys())
+        if taken:
+            raise ValueError(f"{', '.join(taken)} is set by Winnow, or the reply could not be read; remove it")
+        if "chat_template_kwargs" in fields:
+            raise ValueError("chat_template_kwargs has a setting of its own; set engine.chat_template_kwargs")
+        return fields
 
     @field_validator("base_url")
     @classmethod

@@ -6,11 +6,13 @@ For estimates before anything is spent, and for comparing prompts. Its judgments
 import random
 import re
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 
 from winnow.engines.answers import PromptTooLongError, failed_likelihood, failed_reply
 from winnow.engines.checkpoint import checkpoint_directory
 from winnow.engines.config import EngineConfig
+from winnow.engines.prompts import PromptTokenizer, load_tokenizer
 from winnow.engines.protocol import ChatRequest, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.seeding import derive_seed
 
@@ -30,7 +32,8 @@ class CountingEngine:
     """Counts tokens, with a prefix cache of whole blocks like a paged engine's; nothing is ever evicted from it.
 
     A prompt whose last paragraph allows ``[none]`` gets ``kept_share`` of its labels, at least one; all of them
-    where it shows `` > `` between labels. Any other prompt gets an answer of two sentences.
+    where it shows `` > `` between labels. Any other prompt gets an answer of two sentences. A model that may think
+    is taken to use all of the tokens that it has for that.
     """
 
     model_id = "counting"
@@ -54,11 +57,12 @@ class CountingEngine:
     async def chat(self, request: ChatRequest) -> Reply:
         """What a typical judge would say, and what that would cost."""
         prompt = self._tokenise(self._render_chat(request.messages))
-        if len(prompt) + request.max_output_tokens > self.max_tokens:
-            error = PromptTooLongError(len(prompt), self.max_tokens, reply_tokens=request.max_output_tokens)
+        if len(prompt) + request.max_reply_tokens > self.max_tokens:
+            error = PromptTooLongError(len(prompt), self.max_tokens, reply_tokens=request.max_reply_tokens)
             return failed_reply(error)
         text = self._reply(request.messages)
-        return Reply(text, "stop", len(prompt), self._look_up(prompt), len(self._tokenise(text)), 0.0)
+        num_written = len(self._tokenise(text)) + request.max_reasoning_tokens
+        return Reply(text, "stop", len(prompt), self._look_up(prompt), num_written, 0.0)
 
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         """A mean log probability of 0, and the tokens that scoring would take: it cannot use a prefix cache."""
@@ -115,23 +119,15 @@ def counting_engine(config: EngineConfig, cache: Path) -> CountingEngine:
     """
     if config.kind == "server":
         return CountingEngine(_thirds, max_tokens=config.max_tokens)
-    return count_with_tokenizer(checkpoint_directory(config, cache), max_tokens=config.max_tokens)
+    return count_with_tokenizer(load_tokenizer(config, checkpoint_directory(config, cache)))
 
 
-def count_with_tokenizer(directory: Path, *, max_tokens: int) -> CountingEngine:
-    """An engine that counts with the tokenizer and the chat template in ``directory``."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-
-    def render_chat(messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-
+def count_with_tokenizer(tokenizer: PromptTokenizer) -> CountingEngine:
+    """An engine that counts with ``tokenizer`` and, where it has one, its chat template."""
     return CountingEngine(
-        lambda text: tokenizer(text, add_special_tokens=False).input_ids,
-        max_tokens=max_tokens,
-        render_chat=render_chat if tokenizer.chat_template else None,
+        tokenizer.token_ids,
+        max_tokens=tokenizer.max_tokens,
+        render_chat=partial(tokenizer.render, thinks=False) if tokenizer.has_chat_template else None,
     )
 
 

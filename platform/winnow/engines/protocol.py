@@ -27,7 +27,9 @@ class Message:
 class ChatRequest:
     """What comes after ``messages``? Greedy at temperature 0, else drawn with ``seed``.
 
-    ``pattern`` is a regular expression that the whole reply has to match, where the engine can see to it.
+    The model is told not to think unless ``max_reasoning_tokens`` are set apart for it, on top of
+    ``max_output_tokens``. ``pattern`` is a regular expression that all of what it says, not what it thinks, has to
+    match, where the engine can see to it.
     """
 
     messages: tuple[Message, ...]
@@ -35,15 +37,26 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int = 0
     pattern: str | None = None
+    max_reasoning_tokens: int = 0
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model may think before it speaks."""
+        return self.max_reasoning_tokens > 0
+
+    @property
+    def max_reply_tokens(self) -> int:
+        """Most tokens of all that the model writes."""
+        return self.max_output_tokens + self.max_reasoning_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the model said, and what it cost.
 
-    ``finish_reason`` is ``stop``, ``length`` (cut at ``max_output_tokens``), ``too_long`` (the prompt does not
-    fit) or ``error``. ``reasoning`` is set where the engine splits it off itself. ``seconds`` is this request's
-    share of the time the engine was at work, so the sum over requests is that time.
+    ``text`` is what was said, ``reasoning`` what was thought before. ``finish_reason`` is ``stop``, ``length`` (cut at
+    the most tokens), ``too_long`` (the prompt does not fit) or ``error``. ``seconds`` is this request's share of the
+    time the engine was at work, so the sum over requests is that time.
     """
 
     text: str

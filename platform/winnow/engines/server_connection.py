@@ -82,13 +82,22 @@ class ServerConnection:
                 raise self._translated(error) from None
         return answer["tokens"]
 
-    def _try_to_tokenise(self, model: str) -> bool:
-        client, body = self._blocking.with_options(base_url=self._root), {"model": model, "prompt": "one word"}
+    def render(self, body: Mapping[str, Any]) -> list[str]:
+        """The texts of the tokens that a chat becomes, as ``/tokenize`` gives them; blocks. Raises ``ServerError``."""
         try:
-            answer: Any = client.post("/tokenize", cast_to=object, body=body)
-            return bool(answer["tokens"])
+            answer: Any = self._tokenise_now({**body, "return_token_strs": True})
+        except OpenAIError as error:
+            raise self._translated(error) from None
+        return answer.get("token_strs") or [""] * len(answer["tokens"])
+
+    def _try_to_tokenise(self, model: str) -> bool:
+        try:
+            return bool(self._tokenise_now({"model": model, "prompt": "one word"})["tokens"])
         except (OpenAIError, KeyError, TypeError):
             return False
+
+    def _tokenise_now(self, body: Mapping[str, Any]) -> Any:
+        return self._blocking.with_options(base_url=self._root).post("/tokenize", cast_to=object, body=body)
 
     def _check(self, config: ServerConfig) -> None:
         try:
@@ -105,6 +114,7 @@ class ServerConnection:
                 f"the server at {config.base_url} serves {sorted(served)[:20]}, expected {config.model!r} "
                 f"(engine.model) among them"
             )
+        self.is_vllm = getattr(served[config.model], "owned_by", None) == "vllm"
         longest = getattr(served[config.model], "max_model_len", None)
         if isinstance(longest, int) and longest < config.max_tokens:
             raise ConfigError(

@@ -17,7 +17,7 @@ from typing import Any
 from winnow.engines.answers import failed_likelihood, failed_reply
 from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
 from winnow.engines.config import TransformersConfig, engine_environment
-from winnow.engines.prompts import PromptTokenizer, ScoredPrompt
+from winnow.engines.prompts import ScoredPrompt, load_tokenizer
 from winnow.engines.protocol import ChatRequest, EngineDeadError, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.engines.stepping import SteppingThread
 
@@ -31,21 +31,22 @@ class TransformersEngine:
         self.model_id = checkpoint_id(config)
         self.max_tokens = config.max_tokens
         directory = checkpoint_directory(config, cache)
-        self._tokenizer = PromptTokenizer.load(directory, config.max_tokens)
+        self._tokenizer = load_tokenizer(config, directory)
         self._thread = SteppingThread(lambda: _TransformersSteps(config, directory))
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template."""
         try:
-            token_ids = self._tokenizer.chat_prompt(request.messages, reply_tokens=request.max_output_tokens)
-            output, seconds = await self._thread.answer(ChatPrompt(token_ids, request))
+            prompt = self._tokenizer.chat_prompt(request)
+            output, seconds = await self._thread.answer(ToWrite(prompt.token_ids, request))
         except EngineDeadError:
             raise
         except Exception as error:
             return failed_reply(error)
-        text = self._tokenizer.decode(output.token_ids)
         reason = "stop" if output.is_finished else "length"
-        return Reply(text, reason, len(token_ids), 0, len(output.token_ids), seconds)
+        said = output.token_ids[:-1] if output.is_finished else output.token_ids  # without the token that ends it
+        reasoning, text = self._tokenizer.read_reply(prompt, said)
+        return Reply(text, reason, len(prompt.token_ids), 0, len(output.token_ids), seconds, reasoning)
 
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         """How likely the continuation is. Requests that wait at the same time share a forward pass."""
@@ -72,7 +73,7 @@ class TransformersEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatPrompt:
+class ToWrite:
     """A conversation as the model gets it, and how its reply is to be made."""
 
     token_ids: list[int]
@@ -94,9 +95,9 @@ class _TransformersSteps:
         self._model = _load(config, directory)
         self._max_batched_tokens = config.max_batched_tokens
         self._to_score: dict[int, ScoredPrompt] = {}
-        self._to_write: dict[int, ChatPrompt] = {}
+        self._to_write: dict[int, ToWrite] = {}
 
-    def add(self, key: int, request: ScoredPrompt | ChatPrompt) -> None:
+    def add(self, key: int, request: ScoredPrompt | ToWrite) -> None:
         if isinstance(request, ScoredPrompt):
             self._to_score[key] = request
         else:
@@ -153,7 +154,7 @@ def score(model: Any, prompts: Sequence[ScoredPrompt]) -> list[float]:
     return [part.mean().item() for part in logprobs_T.cpu().split([len(span) for span in spans])]
 
 
-def write(model: Any, prompt: ChatPrompt) -> Generated:
+def write(model: Any, prompt: ToWrite) -> Generated:
     """The reply's tokens. Draws come from a generator seeded for this request."""
     import torch
     from transformers import GenerationConfig
@@ -163,7 +164,7 @@ def write(model: Any, prompt: ChatPrompt) -> Generated:
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     sampling = {"do_sample": True, "temperature": request.temperature, "top_k": 0, "top_p": 1.0}
     how = GenerationConfig(
-        max_new_tokens=request.max_output_tokens,
+        max_new_tokens=request.max_reply_tokens,
         repetition_penalty=1.0,
         eos_token_id=ends or None,
         pad_token_id=0,

@@ -7,14 +7,15 @@ In-process, so nothing can outlive the process that holds it. The process must n
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from winnow.engines.answers import failed_likelihood, failed_reply
 from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
 from winnow.engines.config import VllmConfig, engine_environment
-from winnow.engines.prompts import PromptTokenizer, ScoredPrompt
+from winnow.engines.prompts import ChatPrompt, ScoredPrompt, load_tokenizer
 from winnow.engines.protocol import ChatRequest, EngineDeadError, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.engines.stepping import SteppingThread
 from winnow.errors import ConfigError
@@ -33,26 +34,31 @@ class VllmEngine:
         self.model_id = checkpoint_id(config)
         self.max_tokens = config.max_tokens
         directory = checkpoint_directory(config, cache)
-        self._thread = SteppingThread(lambda: _VllmSteps(config, directory))
         # One of our own: vLLM's thread uses its tokenizer at the same time.
-        self._tokenizer = PromptTokenizer.load(directory, config.max_tokens)
+        self._tokenizer = load_tokenizer(config, directory)
+        self._sees_thoughts_end = self._tokenizer.marks_its_thoughts
+        arguments = engine_arguments(config, directory, sees_thoughts_end=self._sees_thoughts_end)
+        self._thread = SteppingThread(lambda: _VllmSteps(arguments))
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template. ``pattern`` is obeyed."""
         try:
-            token_ids = self._tokenizer.chat_prompt(request.messages, reply_tokens=request.max_output_tokens)
-            output, seconds = await self._thread.answer((token_ids, _chat_params(request)))
+            prompt = self._tokenizer.chat_prompt(request)
+            # Within a pattern nobody can think: it has to wait for the end of the thought, if that can be seen.
+            pattern = None if request.thinks and not self._sees_thoughts_end else request.pattern
+            sent = _Sent(prompt.token_ids, _chat_params(request, pattern), thinks=request.thinks)
+            output, seconds = await self._thread.answer(sent)
         except EngineDeadError:
             raise
         except Exception as error:
             return failed_reply(error)
-        return _reply(output, seconds)
+        return self._reply(prompt, output, seconds)
 
     async def likelihood(self, request: LikelihoodRequest) -> Likelihood:
         """How likely the continuation is. vLLM computes all of the prompt for it, whatever its cache holds."""
         try:
             prompt = self._tokenizer.likelihood_prompt(request)
-            output, seconds = await self._thread.answer((prompt.token_ids, _likelihood_params()))
+            output, seconds = await self._thread.answer(_Sent(prompt.token_ids, _likelihood_params()))
         except EngineDeadError:
             raise
         except Exception as error:
@@ -67,27 +73,57 @@ class VllmEngine:
         """Tokens of ``messages`` in the model's chat template."""
         return self._tokenizer.count_prompt_tokens(messages)
 
+    def _reply(self, prompt: ChatPrompt, output: Any, seconds: float) -> Reply:
+        (completion,) = output.outputs
+        token_ids, reason = list(completion.token_ids), completion.finish_reason
+        said = token_ids[:-1] if reason == "stop" else token_ids  # without the token that ends it
+        is_said = reason in ("stop", "length")
+        reasoning, text = self._tokenizer.read_reply(prompt, said) if is_said else (None, "")
+        return Reply(
+            text=text,
+            finish_reason=reason if is_said else "error",
+            error=None if is_said else f"vLLM ended the reply with {reason!r}, expected 'stop' or 'length'",
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            output_tokens=len(token_ids),
+            seconds=seconds,
+            reasoning=reasoning,
+        )
+
     def close(self) -> None:
         """Shut vLLM down. Requests that wait, and later ones, raise ``EngineDeadError``."""
         self._thread.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Token ids with vLLM's sampling parameters. A pattern in them holds after the thought of a model that thinks."""
+
+    token_ids: list[int]
+    params: Any
+    thinks: bool = False
+
+
 class _VllmSteps:
     """vLLM's own step loop, as a ``Stepper`` of token ids with their sampling parameters."""
 
-    def __init__(self, config: VllmConfig, directory: Path) -> None:
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # it warns where there is no triton
         from vllm import EngineArgs  # reads the environment that was set just now
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._as_input = tokens_input
-        self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**_engine_arguments(config, directory)))
+        self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**arguments))
 
-    def add(self, key: int, request: tuple[list[int], Any]) -> None:
-        token_ids, params = request
+    def add(self, key: int, request: _Sent) -> None:
+        tasks = self._engine.get_supported_tasks()
+        prompt = self._as_input(request.token_ids)
         try:
-            self._engine.add_request(str(key), self._as_input(token_ids), params)
+            prepared = self._engine.input_processor.process_inputs(str(key), prompt, request.params, tasks)
+            # Said outright: vLLM would look for marks in the prompt, which may hold any text, or none.
+            prepared.reasoning_ended = not request.thinks
+            self._engine.add_request(str(key), prepared, request.params)
         except Exception:
             self.drop(key)
             raise
@@ -103,7 +139,8 @@ class _VllmSteps:
         del self._engine
 
 
-def _engine_arguments(config: VllmConfig, directory: Path) -> dict[str, Any]:
+def engine_arguments(config: VllmConfig, directory: Path, *, sees_thoughts_end: bool) -> dict[str, Any]:
+    """What vLLM is started with."""
     return {
         "model": str(directory),
         "dtype": config.dtype,
@@ -118,18 +155,22 @@ def _engine_arguments(config: VllmConfig, directory: Path) -> dict[str, Any]:
         "trust_remote_code": False,
         "use_tqdm_on_load": False,
         "disable_log_stats": True,
+        # Tells vLLM where a pattern begins. Of those that read <think> and </think> the one with no rules of its own.
+        "reasoning_parser": "deepseek_r1" if sees_thoughts_end else "",
+        **config.engine_args,
     }
 
 
-def _chat_params(request: ChatRequest) -> Any:
+def _chat_params(request: ChatRequest, pattern: str | None) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     return SamplingParams(
-        max_tokens=request.max_output_tokens,
+        max_tokens=request.max_reply_tokens,
         temperature=request.temperature,
         seed=request.seed if request.temperature else None,
-        structured_outputs=StructuredOutputsParams(regex=request.pattern) if request.pattern else None,
+        structured_outputs=StructuredOutputsParams(regex=pattern) if pattern else None,
+        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -140,21 +181,6 @@ def _likelihood_params() -> Any:
 
     return SamplingParams(
         max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
-    )
-
-
-def _reply(output: Any, seconds: float) -> Reply:
-    (completion,) = output.outputs
-    reason = completion.finish_reason
-    is_said = reason in ("stop", "length")
-    return Reply(
-        text=completion.text if is_said else "",
-        finish_reason=reason if is_said else "error",
-        error=None if is_said else f"vLLM ended the reply with {reason!r}, expected 'stop' or 'length'",
-        prompt_tokens=len(output.prompt_token_ids),
-        cached_tokens=output.num_cached_tokens or 0,
-        output_tokens=len(completion.token_ids),
-        seconds=seconds,
     )
 
 

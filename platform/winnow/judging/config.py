@@ -32,8 +32,20 @@ class LikelihoodJudgeConfig(Config):
     pseudo_answer_template: str = "listwise-v2"
     """Whose pseudo-answer round is asked, with ``answers: pseudo``."""
 
+    max_answer_tokens: int = Field(default=96, ge=8)
+    """Longest pseudo-answer. A longer one is asked for again, shorter; then its query is ``truncated``."""
+
+    max_reasoning_tokens: int = Field(default=0, ge=0)
+    """Added to ``max_answer_tokens`` for a model that thinks before it writes the pseudo-answer; at 0 it is told not to
+    think."""
+
     max_passage_words: int = Field(default=300, ge=1)
     """Longer passages are cut here before they are judged, and counted."""
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Tokens for thinking before a reply; ``None`` if the judge asks for no reply."""
+        return self.max_reasoning_tokens if self.uses("pseudo_answer_template") else None
 
     def uses(self, setting: str) -> bool:
         """Whether ``setting`` has an effect on this kind of judge."""
@@ -44,6 +56,8 @@ class LikelihoodJudgeConfig(Config):
             "query_template": self.kind != "answer_gain" or writes,
             "answer_template": asks_for_answers,
             "pseudo_answer_template": writes,
+            "max_answer_tokens": writes,
+            "max_reasoning_tokens": writes,
         }
         return effects.get(setting, True)
 
@@ -81,7 +95,7 @@ class ListwiseJudgeConfig(Config):
     """Longest reply of a round. A longer one is asked for again, shorter; then its query is ``truncated``."""
 
     max_reasoning_tokens: int = Field(default=0, ge=0)
-    """Added to ``max_output_tokens`` for models that think before they answer."""
+    """Added to ``max_output_tokens`` for models that think before they answer; at 0 they are told not to."""
 
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy. Above it, replies are drawn with ``seed``."""
@@ -90,7 +104,13 @@ class ListwiseJudgeConfig(Config):
     """Seed of every draw; of no effect at temperature 0."""
 
     structured: bool = True
-    """Let the engine allow nothing but a well-formed reply, where it can. The parser trusts nothing either way."""
+    """Let the engine allow nothing but a well-formed reply, after the reasoning if there is one, where it can. The
+    parser trusts nothing either way."""
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens for thinking before a reply."""
+        return self.max_reasoning_tokens
 
 
 JudgeConfig = Annotated[LikelihoodJudgeConfig | ListwiseJudgeConfig, Discriminator("kind")]

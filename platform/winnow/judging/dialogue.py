@@ -1,7 +1,7 @@
 """What a judge says to the engine about one pool. Every call leaves a trace; a bad reply is asked for once more."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Generic, TypeVar
 
@@ -9,7 +9,6 @@ from winnow.engines.markers import defuse
 from winnow.engines.protocol import ChatRequest, Engine, Message, Reply
 from winnow.errors import JudgmentParseError
 from winnow.judging.config import ListwiseJudgeConfig
-from winnow.judging.parsing import split_reasoning
 from winnow.judging.templates import ListwiseTemplate, ReplyForm, Round
 from winnow.records import JudgeTrace, Status
 from winnow.seeding import derive_seed
@@ -75,10 +74,8 @@ class Dialogue:
         return _read(question, await self._call(question, again, attempt=2))
 
     async def _call(self, question: Question[T], messages: tuple[Message, ...], *, attempt: int) -> Reply:
-        """The engine's reply without its reasoning. Raises ``UnansweredError`` when there is none."""
+        """The engine's reply. Raises ``UnansweredError`` when there is none."""
         reply = await self._engine.chat(self._request(question, messages, attempt))
-        reasoning, text = split_reasoning(reply.text)
-        reply = replace(reply, text=text, reasoning=reply.reasoning or reasoning)
         self.traces.append(_trace(question, messages, attempt, reply))
         if reply.finish_reason == "too_long":
             raise UnansweredError("too_long", f"{question.round}: {reply.error or 'the prompt does not fit'}")
@@ -92,11 +89,11 @@ class Dialogue:
         seed = derive_seed(config.seed, self._query_id, question.round, question.window or 0, attempt)
         return ChatRequest(
             messages,
-            max_output_tokens=config.max_output_tokens + config.max_reasoning_tokens,
+            max_output_tokens=config.max_output_tokens,
+            max_reasoning_tokens=config.max_reasoning_tokens,
             temperature=config.temperature,
             seed=seed,
-            # A model that thinks first could not do so inside the pattern.
-            pattern=question.pattern if config.structured and not config.max_reasoning_tokens else None,
+            pattern=question.pattern if config.structured else None,
         )
 
 

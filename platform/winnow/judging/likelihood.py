@@ -22,8 +22,6 @@ from winnow.records import CandidatePool, JudgedQuery, JudgeTrace, Judgment, Sta
 
 _ANSWERED_FROM = 3
 """Passages, those of the highest query gain, that a pseudo-answer is written from."""
-_CHAT = ListwiseJudgeConfig(kind="listwise", max_output_tokens=96)
-"""How the pseudo-answer is asked for."""
 
 
 @dataclass
@@ -44,6 +42,12 @@ class LikelihoodJudge:
         self._query_template = load_template(config.query_template)
         self._answer_template = load_template(config.answer_template)
         self._chat_template = load_listwise_template(config.pseudo_answer_template)
+        # How the pseudo-answer is asked for.
+        self._chat = ListwiseJudgeConfig(
+            kind="listwise",
+            max_output_tokens=config.max_answer_tokens,
+            max_reasoning_tokens=config.max_reasoning_tokens,
+        )
 
     async def judge(self, pool: CandidatePool) -> JudgedQuery:
         """One score per passage, or a status that says why not."""
@@ -118,7 +122,7 @@ class LikelihoodJudge:
         passages = template.render_passages([shown[place] for place in best])
         prompt = template.render_round("separate", "pseudo_answer", query=pool.query, passages=passages)
         messages = (Message("system", template.system), Message("user", prompt))
-        dialogue = Dialogue(self._engine, template, _CHAT, query_id=pool.query_id)
+        dialogue = Dialogue(self._engine, template, self._chat, query_id=pool.query_id)
         try:
             answer = await dialogue.ask(Question("pseudo_answer", messages, "answer", read=parse_answer))
         finally:

@@ -1,8 +1,9 @@
 """Read a judge's reply. It comes from outside: every doubt is an error, never a guess.
 
-A reply names passages by labels in square brackets, in one of few forms: a bare list, a list behind a few known words,
-or ``[none]``. No list of denials could be complete ("all but [2]", "I would exclude [2]", "[1] ist nicht relevant"), so
-a reply that says anything else is an error, whatever it says.
+What the model thought is no part of a reply: its engine has split that off. A reply names passages by labels in square
+brackets, in one of few forms: a bare list, a list behind a few known words, or ``[none]``. No list of denials could be
+complete ("all but [2]", "I would exclude [2]", "[1] ist nicht relevant"), so a reply that says anything else is an
+error, whatever it says.
 """
 
 import re
@@ -13,8 +14,6 @@ from winnow.errors import JudgmentParseError
 LISTWISE_READING_VERSION = 2
 """Version of how replies to the listwise judge are read. Raise it when a reply is read as it was not before."""
 
-_REASONING = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL | re.IGNORECASE | re.ASCII)
-_REASONING_END = re.compile(r"</think>", re.IGNORECASE | re.ASCII)
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
 _LABELS = re.compile(r"\s*\d+(?:(?:\s*,\s*|\s+)\d+)*\s*", re.ASCII)
 _BULLET = re.compile(r"^[^\S\n]*[-*•][^\S\n]+", re.MULTILINE)
@@ -50,16 +49,15 @@ def parse_selection(reply: str, *, pool_size: int, among: Collection[int] | None
     ``among`` holds the positions that may be named, by default all of the pool. ``[none]`` is the only way to
     select nothing. Raises ``JudgmentParseError`` for all that has none of the known forms.
 
-    >>> parse_selection("<think>[2] is off-topic</think> These help: [3], [1, 3]", pool_size=4)
+    >>> parse_selection("These help: [3], [1, 3]", pool_size=4)
     [2, 0]
     """
-    _, answer = split_reasoning(reply)
-    groups = [group.strip() for group in _GROUP.findall(answer)]
+    groups = [group.strip() for group in _GROUP.findall(reply)]
     if not groups:
-        raise JudgmentParseError(f"expected labels such as [1] or [none], found neither in {_quote(answer)}")
-    if not _FORM.fullmatch(_skeleton(answer)):
+        raise JudgmentParseError(f"expected labels such as [1] or [none], found neither in {_quote(reply)}")
+    if not _FORM.fullmatch(_skeleton(reply)):
         raise JudgmentParseError(
-            f"expected a list of labels and no words but a few known ones, such as '[1], [3]', found {_quote(answer)}"
+            f"expected a list of labels and no words but a few known ones, such as '[1], [3]', found {_quote(reply)}"
         )
     if [group.lower() for group in groups] == ["none"]:
         return []
@@ -79,26 +77,11 @@ def parse_ranking(reply: str, *, pool_size: int, among: Collection[int] | None =
 
 
 def parse_answer(reply: str) -> str:
-    """The text of ``reply`` without reasoning. Raises ``JudgmentParseError`` when nothing is left."""
-    answer = split_reasoning(reply)[1]
+    """The text of ``reply``. Raises ``JudgmentParseError`` when there is none."""
+    answer = reply.strip()
     if not answer:
         raise JudgmentParseError("expected an answer in one or two sentences, the reply is empty")
     return answer
-
-
-def split_reasoning(text: str) -> tuple[str | None, str]:
-    """What the model thought, if it did, and what it said.
-
-    Reasoning that was cut off before it closed reaches to the end; where only its end is marked, it starts the text.
-
-    >>> split_reasoning("<think>two fit</think>[1], [2]")
-    ('two fit', '[1], [2]')
-    """
-    thoughts = _REASONING.findall(text)
-    # A space in its place, so that what stood on both sides does not become one word.
-    *unopened, answer = _REASONING_END.split(_REASONING.sub(" ", text))
-    reasoning = "\n".join(thought.strip() for thought in (*unopened, *thoughts)).strip()
-    return reasoning or None, answer.strip()
 
 
 def labels_pattern(labels: Sequence[int], *, separator: str) -> str:

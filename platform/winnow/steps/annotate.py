@@ -29,7 +29,7 @@ from winnow.steps import pool
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 JUDGED_QUERIES = "judged_queries.parquet"
 JUDGMENTS = "judgments.parquet"
 TRACES = "judge_traces.parquet"
@@ -119,7 +119,8 @@ def _judge_missing(
     cache = model_cache(config)
     if not pending:
         return JudgedNow()
-    prepare_engine(config.annotate.engine, cache)  # once, before every actor wants it
+    # Once, before every actor wants it.
+    prepare_engine(config.annotate.engine, cache, max_reasoning_tokens=config.annotate.judge.reasoning_tokens)
     with ray_session(config.cluster):
         return judge_pools(
             pools,

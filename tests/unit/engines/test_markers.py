@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from winnow.engines.markers import defuse
 from winnow.engines.prompts import PromptTokenizer
-from winnow.engines.protocol import LikelihoodRequest, Message
+from winnow.engines.protocol import ChatRequest, LikelihoodRequest, Message
 
 # As the models' tokenizers and chat templates have them.
 FAMILIES = {
@@ -104,11 +104,11 @@ def test_a_tokenizers_own_special_tokens_come_from_the_template_alone(text):
     turns = [Message("system", "be brief"), Message("user", text), Message("assistant", text), Message("user", text)]
     plain = [Message(turn.role, "harmless") for turn in turns]
 
-    chat = tokenizer.chat_prompt(turns, reply_tokens=1)
+    chat = tokenizer.chat_prompt(ChatRequest(turns, 1)).token_ids
     scored = tokenizer.likelihood_prompt(LikelihoodRequest(text, f" {text}"))
 
     assert special_in(rules(text).input_ids, rules)
-    assert special_in(chat, rules) == special_in(tokenizer.chat_prompt(plain, reply_tokens=1), rules)
+    assert special_in(chat, rules) == special_in(tokenizer.chat_prompt(ChatRequest(plain, 1)).token_ids, rules)
     assert special_in(scored.token_ids, rules) == []
     assert tokenizer.count_tokens([text, f" {text}"]) == [scored.num_context_tokens, scored.num_continuation_tokens]
 

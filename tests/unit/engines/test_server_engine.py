@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from chat_templates import HYBRID, NO_SYSTEM, OPENING, SILENT, characters
 
 from winnow.engines.config import ServerConfig
 from winnow.engines.protocol import ChatRequest, LikelihoodRequest, Message
@@ -30,7 +32,10 @@ class Server(ThreadingHTTPServer):
         script=(),
         tokenises=False,
         max_model_len=None,
-        refuses_patterns=False,
+        refuses=None,
+        owned_by="us",
+        template=None,
+        model="small-llm",
         pause_s=0.0,
         waits_for=None,
         key=None,
@@ -39,7 +44,10 @@ class Server(ThreadingHTTPServer):
         self.script = list(script)
         self.tokenises = tokenises
         self.max_model_len = max_model_len
-        self.refuses_patterns = refuses_patterns
+        self.refuses = refuses or (lambda body: None)
+        self.owned_by = owned_by
+        self.template = template and characters(template, marks=("<think>", "</think>"))
+        self.model = model
         self.pause_s = pause_s
         self.together = waits_for and threading.Barrier(waits_for)
         self.key = key
@@ -68,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(401, {"error": {"message": f"wrong key: {self.headers['Authorization']}"}})
         if self.path != "/v1/models":
             return self.answer(404, {})
-        model = {"id": "small-llm", "object": "model", "created": 0, "owned_by": "us"}
+        model = {"id": self.server.model, "object": "model", "created": 0, "owned_by": self.server.owned_by}
         return self.answer(200, {"object": "list", "data": [model | {"max_model_len": self.server.max_model_len}]})
 
     def do_POST(self):
@@ -84,8 +92,9 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(server.pause_s)
         with server.lock:
             server.num_now -= 1
-        if server.refuses_patterns and "structured_outputs" in body:
-            return self.answer(400, {"error": {"message": "Unrecognized request argument: structured_outputs"}})
+        problem = server.refuses(body)
+        if problem is not None:
+            return self.answer(400, {"error": {"message": problem}})
         if reply is None:
             reply = chat_answer() if self.path.endswith("/chat/completions") else scored(body)
         return self.answer(status, reply, headers)
@@ -101,8 +110,24 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(server.pause_s)
         with server.lock:
             server.num_now -= 1
-        ids = list(map(ord, body["prompt"] if "prompt" in body else json.dumps(body["messages"])))
-        return self.answer(200, {"tokens": ids}) if server.tokenises else self.answer(404, {})
+        if not server.tokenises:
+            return self.answer(404, {})
+        text = body.get("prompt")
+        try:
+            text = self.render(body) if text is None else text
+        except Exception as error:
+            return self.answer(400, {"error": {"message": str(error)}})
+        strings = re.findall(r"</?think>|[\s\S]", text)
+        ids = [ord(string[0]) for string in strings]
+        return self.answer(200, {"tokens": ids, "token_strs": strings if body.get("return_token_strs") else None})
+
+    def render(self, body):
+        if self.server.template is None:
+            return json.dumps(body["messages"])
+        settings = body.get("chat_template_kwargs") or {}
+        return self.server.template.apply_chat_template(
+            body["messages"], add_generation_prompt=True, tokenize=False, **settings
+        )
 
     def answer(self, status, body, headers=()):
         payload = json.dumps(body).encode()
@@ -149,7 +174,7 @@ def running(**settings):
 
 def engine_of(server, **settings):
     settings = {"base_url": server.url, "max_retries": 2, "timeout_s": 5, "max_tokens": 64} | settings
-    return ServerEngine(ServerConfig(kind="server", model="small-llm", **settings))
+    return ServerEngine(ServerConfig(kind="server", model=server.model, **settings))
 
 
 def ask(engine, *requests):
@@ -250,21 +275,216 @@ def test_a_prompt_that_the_model_cannot_take_is_too_long(status):
     assert len(server.bodies) == 1
 
 
-def test_a_pattern_that_is_refused_is_left_out_from_then_on():
-    constrained = ChatRequest(REQUEST.messages, 8, pattern=r"\[\d\]")
-    with running(refuses_patterns=True) as server:
-        first, second = chat_in_turn(engine_of(server), constrained, constrained)
+def refuses_field(field, problem):
+    return lambda body: problem if field in body else None
 
-    assert (first.finish_reason, second.finish_reason) == ("stop", "stop")
-    assert ["structured_outputs" in body for body in server.bodies] == [True, False, False]
+
+def refuses_system(body):
+    return "System role not supported" if body["messages"][0]["role"] == "system" else None
+
+
+SYSTEM_FOLDED = [{"role": "user", "content": "be brief\n\nwhich?"}]
+CONSTRAINED = ChatRequest(REQUEST.messages, 8, pattern=r"\[\d\]")
+
+
+@pytest.mark.parametrize(
+    ("refuses", "left_out", "sent_instead"),
+    [
+        (
+            refuses_field("structured_outputs", "Unrecognized request argument: structured_outputs"),
+            "structured_outputs",
+            {},
+        ),
+        (
+            refuses_field("max_tokens", "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+            "max_tokens",
+            {"max_completion_tokens": 8},
+        ),
+        (
+            refuses_field("chat_template_kwargs", "Unrecognized request argument: chat_template_kwargs"),
+            "chat_template_kwargs",
+            {},
+        ),
+        (refuses_system, None, {"messages": SYSTEM_FOLDED}),
+    ],
+)
+def test_what_a_server_does_not_take_is_sent_as_it_wants_it_from_then_on(refuses, left_out, sent_instead):
+    with running(refuses=refuses) as server:
+        replies = chat_in_turn(engine_of(server), CONSTRAINED, CONSTRAINED)
+
+    first, *others = server.bodies
+    assert [reply.finish_reason for reply in replies] == ["stop", "stop"]
+    assert len(others) == 2
+    assert left_out is None or left_out in first
+    for body in others:
+        assert left_out not in body
+        assert body.items() >= sent_instead.items()
+    assert ("structured_outputs" in others[0]) == (left_out != "structured_outputs")
+
+
+def test_requests_that_are_refused_at_the_same_time_for_two_reasons_are_all_answered():
+    def refuses(body):
+        if "max_tokens" in body:
+            return "Use 'max_completion_tokens' instead of 'max_tokens'"
+        return refuses_field("structured_outputs", "structured_outputs: extra fields not permitted")(body)
+
+    with running(refuses=refuses, pause_s=0.02) as server:
+        replies = ask(engine_of(server), *[CONSTRAINED] * 6)
+
+    assert {reply.finish_reason for reply in replies} == {"stop"}
+    assert len(server.bodies) == 3 * 6
+
+
+def test_one_pattern_that_is_refused_goes_without_and_the_others_keep_theirs():
+    odd = ChatRequest(REQUEST.messages, 8, pattern="(")
+
+    def refuses(body):
+        return "invalid regex" if body.get("structured_outputs") == {"regex": "("} else None
+
+    with running(refuses=refuses) as server:
+        replies = chat_in_turn(engine_of(server), odd, CONSTRAINED, odd, CONSTRAINED)
+
+    assert {reply.finish_reason for reply in replies} == {"stop"}
+    patterns = [body.get("structured_outputs", {}).get("regex") for body in server.bodies]
+    assert patterns == ["(", None, r"\[\d\]", "(", None, r"\[\d\]"]
+
+
+def test_a_setting_that_the_user_asks_for_is_not_left_out():
+    refuses = refuses_field("chat_template_kwargs", "Unrecognized request argument: chat_template_kwargs")
+    with running(refuses=refuses) as server:
+        (reply,) = ask(engine_of(server, chat_template_kwargs={"reasoning_effort": "low"}), REQUEST)
+
+    assert reply.finish_reason == "error"
+    assert "chat_template_kwargs" in reply.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "fields"),
+    [
+        ({}, REQUEST, {"chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 8}),
+        ({}, ChatRequest(REQUEST.messages, 8, max_reasoning_tokens=100), {"max_tokens": 108}),
+        (
+            {"chat_template_kwargs": {"reasoning_effort": "low"}},
+            REQUEST,
+            {"chat_template_kwargs": {"enable_thinking": False, "reasoning_effort": "low"}},
+        ),
+        ({"extra_body": {"provider": {"order": ["a"]}, "temperature": 1}}, REQUEST, {"provider": {"order": ["a"]}}),
+        ({"extra_body": {"temperature": 1}}, REQUEST, {"temperature": 1}),
+        ({}, CONSTRAINED, {"structured_outputs": {"regex": r"\[\d\]"}}),
+    ],
+)
+def test_a_request_carries_what_is_configured(settings, request_, fields):
+    with running() as server:
+        ask(engine_of(server, **settings), request_)
+
+    (body,) = server.bodies
+    assert body.items() >= fields.items()
+
+
+def test_within_a_pattern_nobody_can_think_unless_the_server_sees_where_a_thought_ends():
+    thinking = ChatRequest(REQUEST.messages, 8, pattern=r"\[\d\]", max_reasoning_tokens=100)
+    with running() as server:
+        ask(engine_of(server), thinking)
+        ask(engine_of(server, reasoning_parser="qwen3"), thinking)
+
+    assert ["structured_outputs" in body for body in server.bodies] == [False, True]
+    assert all("chat_template_kwargs" not in body for body in server.bodies)
+
+
+def test_only_vllm_is_told_to_leave_a_models_own_sampling_alone():
+    with running() as other, running(owned_by="vllm") as vllm:
+        ask(engine_of(other), REQUEST)
+        ask(engine_of(vllm), REQUEST)
+
+    neutral = {"repetition_penalty": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    assert vllm.bodies[0].items() >= neutral.items()
+    assert not neutral.keys() & other.bodies[0].keys()
+
+
+def test_more_fields_go_along_with_likelihoods_too():
+    with running() as server:
+        ask(engine_of(server, extra_body={"priority": 3}), LikelihoodRequest("ab", "c"))
+
+    assert server.bodies[0]["priority"] == 3
+
+
+THINKING = ChatRequest(REQUEST.messages, 8, max_reasoning_tokens=100)
+CHANNELS = "<|channel|>analysis<|message|>[1]?<|end|><|start|>assistant<|channel|>final<|message|>[2]"
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "request_", "message", "thought", "said"),
+    [
+        ({}, {}, THINKING, {"content": "<think>hm</think>[2]"}, "hm", "[2]"),
+        ({}, {}, THINKING, {"content": "<think>hm"}, "hm", ""),
+        ({"model": "org/QwQ-32B"}, {}, THINKING, {"content": "[1]? hm"}, "[1]? hm", ""),
+        ({"model": "org/QwQ-32B"}, {}, THINKING, {"content": "hm</think>[2]"}, "hm", "[2]"),
+        ({"model": "org/QwQ-32B"}, {}, THINKING, {"content": "[2]", "reasoning": "hm"}, "hm", "[2]"),
+        ({"model": "org/QwQ-32B"}, {"reasoning_parser": "qwen3"}, THINKING, {"content": "[2]"}, None, "[2]"),
+        ({"template": OPENING, "tokenises": True}, {}, THINKING, {"content": "[1]? hm"}, "[1]? hm", ""),
+        ({"template": HYBRID, "tokenises": True}, {}, THINKING, {"content": "[2]"}, None, "[2]"),
+        ({"template": HYBRID, "tokenises": True}, {}, REQUEST, {"content": "[2]"}, None, "[2]"),
+        ({"model": "openai/gpt-oss-20b"}, {}, THINKING, {"content": CHANNELS}, "[1]?", "[2]"),
+        ({"model": "openai/gpt-oss-20b"}, {}, THINKING, {"content": "analysis[1]?"}, "analysis[1]?", ""),
+        ({}, {}, THINKING, {"content": None, "reasoning_content": "hm"}, "hm", ""),
+        ({}, {"reasoning_parser": "seed_oss"}, THINKING, {"content": "<seed:think>hm</seed:think>[2]"}, "hm", "[2]"),
+    ],
+)
+def test_what_was_thought_is_told_from_what_was_said_whoever_splits(server, settings, request_, message, thought, said):
+    with running(script=[(200, chat_answer(**message), {})], **server) as running_server:
+        (reply,) = ask(engine_of(running_server, max_tokens=500, **settings), request_)
+
+    assert (reply.reasoning, reply.text) == (thought, said)
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, SILENT])
+def test_a_template_without_a_system_turn_is_found_out_before_the_first_request(template):
+    async def ask_and_count(engine):
+        await engine.chat(REQUEST)
+        return await engine.count_prompt_tokens(REQUEST.messages)
+
+    with running(template=template, tokenises=True) as server:
+        counted = asyncio.run(ask_and_count(engine_of(server)))
+
+    assert [body["messages"] for body in server.bodies] == [SYSTEM_FOLDED]
+    assert counted == len("<user>be brief\n\nwhich?</s><assistant>")
+
+
+@pytest.mark.parametrize(
+    ("server", "thinks", "problem"),
+    [
+        ({"template": OPENING, "tokenises": True}, False, r"thinks before every reply.*max_reasoning_tokens"),
+        ({"model": "org/QwQ-32B"}, False, r"thinks before every reply.*max_reasoning_tokens"),
+        ({"model": "openai/gpt-oss-20b"}, False, r"thinks before every reply.*max_reasoning_tokens"),
+        ({"refuses": lambda body: "no such template"}, True, "refuses what a judge asks.*no such template"),
+    ],
+)
+def test_a_server_that_cannot_serve_a_judge_is_said_so_before_the_first_query(server, thinks, problem):
+    with running(**server) as running_server, pytest.raises(ConfigError, match=problem):
+        engine_of(running_server).check_chat(thinks=thinks)
+
+
+@pytest.mark.parametrize(
+    ("server", "thinks"),
+    [
+        ({"template": OPENING, "tokenises": True}, True),
+        ({"template": HYBRID, "tokenises": True}, False),
+        ({"template": NO_SYSTEM, "tokenises": True}, False),
+        ({"refuses": refuses_system}, False),
+        ({"script": [(500, {}, {})] * 3}, False),
+    ],
+)
+def test_other_servers_pass_or_are_asked_again_later(server, thinks):
+    with running(**server) as running_server:
+        engine_of(running_server, max_retries=0).check_chat(thinks=thinks)
 
 
 def test_a_refusal_that_the_pattern_did_not_cause_is_not_blamed_on_it():
     constrained = ChatRequest(REQUEST.messages, 8, pattern=r"\[\d\]")
-    with running(script=[refusal(400, "no such role"), refusal(400, "no such role")]) as server:
+    with running(script=[refusal(400, "no such user"), refusal(400, "no such user")]) as server:
         refused, _ = chat_in_turn(engine_of(server), constrained, constrained)
 
-    assert "no such role" in refused.error
+    assert "no such user" in refused.error
     assert ["structured_outputs" in body for body in server.bodies] == [True, False, True]
 
 

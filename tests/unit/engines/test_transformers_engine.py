@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from winnow.engines.prompts import ScoredPrompt
 from winnow.engines.protocol import ChatRequest, Message
-from winnow.engines.transformers_engine import ChatPrompt, score, take_batch, write
+from winnow.engines.transformers_engine import ToWrite, score, take_batch, write
 
 VOCABULARY = 40
 
@@ -69,7 +69,7 @@ def test_a_batch_is_the_longest_prompts_that_fit_with_their_padding():
 
 
 def chat(**settings):
-    return ChatPrompt([1, 2, 3], ChatRequest((Message("user", "as tokens"),), **settings))
+    return ToWrite([1, 2, 3], ChatRequest((Message("user", "as tokens"),), **settings))
 
 
 def test_a_greedy_reply_is_the_likeliest_token_each_time(model):

@@ -137,6 +137,24 @@ def test_qa_gain_adds_the_weighted_answer_gain_to_the_query_gain():
     assert both.pseudo_answer is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [({}, (96, 0)), ({"max_answer_tokens": 200}, (200, 0)), ({"max_reasoning_tokens": 1000}, (96, 1000))],
+)
+def test_a_pseudo_answer_has_the_room_that_is_configured(settings, limits):
+    asked = []
+
+    class Listening(ScriptedEngine):
+        async def chat(self, request):
+            asked.append((request.max_output_tokens, request.max_reasoning_tokens))
+            return await super().chat(request)
+
+    judging = LikelihoodJudge(Listening(), LikelihoodJudgeConfig(**PSEUDO, **settings), judge_id="j")
+    asyncio.run(judging.judge(pool("q1", "what is it?", "a passage")))
+
+    assert asked == [limits]
+
+
 def test_a_pseudo_answer_that_stays_empty_makes_the_query_malformed_after_a_second_try():
     (judged,) = judge(pool("q1", "what is it", "a passage"), script={"Answer": " ", "That reply": " "}, **PSEUDO)
 

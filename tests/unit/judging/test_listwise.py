@@ -269,11 +269,17 @@ def test_structured_replies_may_name_only_the_labels_of_their_prompt():
     assert not re.fullmatch(apart.requests[2].pattern, "[4]")
 
 
-@pytest.mark.parametrize("settings", [{"structured": False}, {"max_reasoning_tokens": 10}])
-def test_no_pattern_is_set_for_free_text_or_for_reasoning(settings):
-    _, engine = judge(["[1]", "Old.", "[1]"], **settings)
+def test_no_pattern_is_set_for_free_text():
+    _, engine = judge(["[1]", "Old.", "[1]"], structured=False)
 
     assert [request.pattern for request in engine.requests] == [None] * 3
+
+
+def test_tokens_for_reasoning_are_asked_for_apart_and_patterns_stay():
+    _, engine = judge(["[1]", "Old.", "[1]"], max_output_tokens=64, max_reasoning_tokens=1000)
+
+    assert {(request.max_output_tokens, request.max_reasoning_tokens) for request in engine.requests} == {(64, 1000)}
+    assert [request.pattern is None for request in engine.requests] == [False, True, False]
 
 
 def test_draws_depend_on_seed_query_round_and_attempt_alone():

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from winnow.errors import JudgmentParseError
-from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selection, split_reasoning
+from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selection
 
 
 @pytest.mark.parametrize(
@@ -213,45 +213,10 @@ def test_no_denial_in_any_language_is_read_as_what_it_denies():
     assert [read(labels) for labels in LABELS] == [[0], [0, 2], [1, 3], [0, 1], [1, 0], []]
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "<think>[3] is off-topic</think>[1]",
-        "<THINK>\n[3]\n</THINK>\n\n[1]",
-        "<think>a <think> [3] </think> [4] </think> [1]",
-        "[3] could be, but no.</think>[1]",
-        "[1] <think> [3]",
-        "<think></think>[1]<think>[2",
-    ],
-)
-def test_numbers_in_reasoning_are_not_selected(reply):
-    assert parse_selection(reply, pool_size=5) == [0]
-
-
-@pytest.mark.parametrize("reply", ["<think>[3] helps", "<think>[3]</think>", "[3]</think>"])
-def test_a_reply_of_nothing_but_reasoning_is_an_error(reply):
+@pytest.mark.parametrize("reply", ["<think>[3]</think>[1]", "[1] <think>", "[3]</think>", "<|channel|>final[1]"])
+def test_reasoning_that_no_engine_split_off_makes_a_reply_malformed(reply):
     with pytest.raises(JudgmentParseError):
         parse_selection(reply, pool_size=5)
-
-
-def test_reasoning_inside_a_label_does_not_make_another_label():
-    with pytest.raises(JudgmentParseError):
-        parse_selection("[1<think>x</think>2]", pool_size=1)
-    assert parse_selection("[1<think>x</think>2]", pool_size=20) == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "reasoning", "answer"),
-    [
-        ("[1]", None, "[1]"),
-        ("<think>\n\n</think>\n\n[1]", None, "[1]"),
-        ("<think> a </think> [1] ", "a", "[1]"),
-        ("a</think>[1]", "a", "[1]"),
-        ("<think>a", "a", ""),
-    ],
-)
-def test_reasoning_is_split_from_what_is_said(text, reasoning, answer):
-    assert split_reasoning(text) == (reasoning, answer)
 
 
 def test_a_ranking_keeps_its_order_and_the_first_place_of_a_repeated_label():
