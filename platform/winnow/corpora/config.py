@@ -11,10 +11,11 @@ class CorpusConfig(Config):
     """The passages that are searched."""
 
     path: InputPath
-    """A BEIR ``corpus.jsonl`` (``_id``, ``title``, ``text``), or a list of modules for ``docstrings``."""
+    """A BEIR ``corpus.jsonl`` (``_id``, ``title``, ``text``) or another format of docs/inputs.md, or a list of modules for
+    ``docstrings``."""
 
     format: Literal["beir", "docstrings"] = "beir"
-    """``docstrings`` reads the public docstrings of the listed standard-library modules of the running Python."""
+    """``beir``: passages with an id and a text, in any format of docs/inputs.md. ``docstrings`` reads the public docstrings of the listed standard-library modules of the running Python."""
 
     max_words: int = Field(default=120, ge=8)
     """``docstrings`` only: longer docstrings are cut into passages of at most this many words."""
@@ -27,10 +28,12 @@ class SplitConfig(Config):
     """Questions, and which passages answer them where people have said so."""
 
     queries: InputPath
-    """A BEIR ``queries.jsonl``: ``_id``, ``text``, and ``answers`` (a list) where there are any."""
+    """A BEIR ``queries.jsonl``: ``_id``, ``text``, and ``answers`` (a list) where there are any; or another format of
+    docs/inputs.md."""
 
     qrels: InputPath | None = None
-    """Tab-separated ``query-id  corpus-id  score`` with that header line, or the four columns of TREC."""
+    """Tab-separated ``query-id  corpus-id  score`` with that header line, or the four columns of TREC; or another
+    format of docs/inputs.md."""
 
 
 class TrainSplitConfig(SplitConfig):

@@ -1,4 +1,4 @@
-"""Ranked lists in a TREC run file, read one query at a time: the file may be larger than memory.
+"""Ranked lists in a TREC or MS MARCO run file, read one query at a time: the file may be larger than memory.
 
 A first scan checks every line and remembers where each query's lines stand. Lines in = lines kept +
 lines rejected, as in ``reading.py``; blank lines are neither.
@@ -7,17 +7,37 @@ lines rejected, as in ``reading.py``; blank lines are neither.
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from winnow.corpora.reading import BadRow
+from winnow.corpora.opening import opened, unpacked
+from winnow.corpora.raw import BadRow, decoded, is_blank, shown
+from winnow.corpora.reading import rejected
 from winnow.errors import DataError
 from winnow.records import RejectedRow, ScoredPassage
 
-_COLUMNS = "query-id Q0 passage-id rank score tag"
-_LONGEST_RAW = 500
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Where the columns of a run stand."""
+
+    columns: str
+    width: int
+    passage: int
+    rank: int
+    score: int | None
+
+
+_FORMS = {
+    form.width: form
+    for form in (
+        _Form("query-id Q0 passage-id rank score tag", 6, 2, 3, 4),
+        _Form("query-id passage-id rank", 3, 1, 2, None),
+        _Form("query-id passage-id rank score", 4, 1, 2, 3),
+    )
+}
+"""TREC's and the two of MS MARCO, by the number of columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +60,9 @@ class _Ranges:
 class TrecRun:
     """The ranked lists of a run file. Made by ``scan_run``."""
 
-    def __init__(self, path: Path, ranges: _Ranges, passage_ids: Set[str], num_rows: int) -> None:
+    def __init__(self, path: Path, ranges: _Ranges, form: _Form, passage_ids: Set[str], num_rows: int) -> None:
         self._path = path
+        self._form = form
         self._ranges = ranges
         self._passage_ids = passage_ids
         self.num_rows = num_rows
@@ -54,7 +75,7 @@ class TrecRun:
 
     def search(self, query_ids: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
         """The first ``depth`` passages of each query, by rank, then score, then id; none where the file has none."""
-        with _opened(self._path) as file:
+        with self._path.open("rb") as file:
             return [self._ranked(file, query_id)[:depth] for query_id in query_ids]
 
     def _ranked(self, file: BinaryIO, query_id: str) -> list[ScoredPassage]:
@@ -72,7 +93,7 @@ class TrecRun:
         seen: set[str] = set()
         for raw in lines.split(b"\n"):
             try:
-                row = _parse(raw)
+                row = _parse(raw, self._form)
             except BadRow:
                 continue  # counted by the scan
             if row.query_id == query_id and row.passage_id in self._passage_ids and row.passage_id not in seen:
@@ -81,23 +102,24 @@ class TrecRun:
 
 
 def scan_run(
-    path: Path, *, query_ids: Set[str], passage_ids: Set[str], reject: Callable[[RejectedRow], None]
+    path: Path, *, query_ids: Set[str], passage_ids: Set[str], reject: Callable[[RejectedRow], None], unpack_to: Path
 ) -> TrecRun:
     """The run in ``path``. Each line that cannot be used is given to ``reject``.
 
-    Raises ``DataError`` if the lines of a query do not stand together.
+    Lists are read by offset, so a compressed file is unpacked into ``unpack_to``, which has to last as long as the
+    result. Raises ``DataError`` if the lines of a query do not stand together.
     """
     scan = _Scan(path, query_ids, passage_ids)
-    with _opened(path) as file:
+    plain = unpacked(path, unpack_to)
+    with opened(plain) as file:
         offset = 0
         for number, raw in enumerate(file, start=1):
             try:
                 scan.take(raw, offset, number)
             except BadRow as bad:
-                text = raw.decode("utf-8", errors="replace").strip()
-                reject(RejectedRow(str(path), number, bad.reason, bad.detail, text[:_LONGEST_RAW]))
+                reject(rejected(path, number, bad, shown(raw)))
             offset += len(raw)
-    return TrecRun(path, scan.ranges, passage_ids, scan.num_rows)
+    return TrecRun(plain, scan.ranges, scan.form, passage_ids, scan.num_rows)
 
 
 class _Scan:
@@ -106,6 +128,8 @@ class _Scan:
     def __init__(self, path: Path, query_ids: Set[str], passage_ids: Set[str]) -> None:
         self.ranges = _Ranges()
         self.num_rows = 0
+        self.form = _FORMS[6]
+        self._is_form_known = False
         self._path = path
         self._query_ids = query_ids
         self._passage_ids = passage_ids
@@ -114,9 +138,9 @@ class _Scan:
 
     def take(self, raw: bytes, offset: int, number: int) -> None:
         """Remember one line. Raises ``BadRow`` if it cannot be used."""
-        if not raw.strip():
+        if is_blank(raw):
             return
-        row = _parse(raw)
+        row = self._row(raw)
         if row.query_id not in self._query_ids:
             raise BadRow("unknown_query", f"query {row.query_id!r} is not among the questions")
         if row.query_id != self._current:
@@ -131,6 +155,15 @@ class _Scan:
         self._seen.add(row.passage_id)
         self.num_rows += 1
 
+    def _row(self, raw: bytes) -> _Row:
+        """The row of a line. The first line that is one decides on the form of all."""
+        if self._is_form_known:
+            return _parse(raw, self.form)
+        form = _FORMS.get(len(_columns(raw)), self.form)
+        row = _parse(raw, form)
+        self.form, self._is_form_known = form, True
+        return row
+
     def _begin(self, query_id: str, offset: int, number: int) -> None:
         if query_id in self.ranges.number:
             raise DataError(
@@ -144,18 +177,21 @@ class _Scan:
         self._seen = set()
 
 
-def _parse(raw: bytes) -> _Row:
-    try:
-        line = raw.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise BadRow("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
-    columns = line.split("\t") if "\t" in line else line.split()
-    if len(columns) != 6:
-        raise BadRow("wrong_columns", f"expected {_COLUMNS}; got {len(columns)} columns")
-    query_id, _, passage_id, rank, score, _ = (column.strip() for column in columns)
+def _columns(raw: bytes) -> list[str]:
+    line = decoded(raw).strip()
+    return [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
+
+
+def _parse(raw: bytes, form: _Form) -> _Row:
+    columns = _columns(raw)
+    if len(columns) != form.width:
+        raise BadRow("wrong_columns", f"expected {form.columns}; got {len(columns)} columns")
+    query_id, passage_id, rank = columns[0], columns[form.passage], _rank(columns[form.rank])
     if not query_id or not passage_id:
         raise BadRow("empty_id", "a line of a run needs a query id and a passage id")
-    return _Row(query_id, passage_id, _rank(rank), _score(score))
+    # Lists of three columns have no score; one that falls with the rank takes its place.
+    score = 1 / max(rank, 1) if form.score is None else _score(columns[form.score])
+    return _Row(query_id, passage_id, rank, score)
 
 
 def _rank(text: str) -> int:
@@ -173,15 +209,3 @@ def _score(text: str) -> float:
     if not math.isfinite(score):
         raise BadRow("wrong_type", f"expected a finite number as score, got {text[:40]!r}")
     return score
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise DataError(f"no file at {str(path)!r}; correct the path of the `trec_run` source") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    with file:
-        yield file

@@ -48,7 +48,7 @@ class DenseSourceConfig(Config):
 
 
 class TrecRunSourceConfig(Config):
-    """Ranked lists that another program made, in a TREC run file."""
+    """Ranked lists that another program made, in a run file."""
 
     kind: Literal["trec_run"]
     """How the list is made."""
@@ -57,7 +57,8 @@ class TrecRunSourceConfig(Config):
     """How findings and tables call it."""
 
     path: InputPath
-    """Lines of ``query-id Q0 passage-id rank score tag``; the lines of a query stand together."""
+    """Lines of ``query-id Q0 passage-id rank score tag``, or MS MARCO's ``query-id passage-id rank`` with or without a
+    score; the lines of a query stand together."""
 
     depth: int = Field(default=30, ge=1)
     """How deep each list is read, in the order of the file's ranks."""

@@ -7,19 +7,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from winnow.config import fingerprint
 from winnow.corpora.beir import Qrel, read_corpus, read_qrels, read_queries
 from winnow.corpora.config import CollectionConfig, CorpusConfig, DataConfig, SplitConfig
 from winnow.corpora.docstrings import read_docstrings
-from winnow.corpora.reading import REASONS, Reading
+from winnow.corpora.opening import check_readable
+from winnow.corpora.raw import REASONS
+from winnow.corpora.reading import Reading
 from winnow.corpora.splitting import RawSplit, separate
 from winnow.corpora.store import MAIN_CORPUS, write_passages, write_quarantine, write_split
 from winnow.errors import DataError
-from winnow.files import hash_file, write_json
+from winnow.files import hash_file, hash_tree, write_json
 from winnow.records import Passage, Query, RejectedRow
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -72,7 +75,7 @@ class _Ingest:
         """Store the passages of ``config`` under ``name``. Raises ``DataError`` if none can be used."""
         passages = self._read_docstrings(config) if config.format == "docstrings" else self._read_beir(config.path)
         if not passages:
-            raise DataError(f"{config.path} holds no usable passage; {self._why(config.path)}")
+            raise self._nothing_in(config.path, "passage")
         write_passages(self._directory, passages, corpus=name)
         self._passage_ids[name] = {passage.passage_id for passage in passages}
         self._kept[f"{name}.passages"] = len(passages)
@@ -81,11 +84,13 @@ class _Ingest:
         """The queries of a split, and the qrels that join. Raises ``DataError`` if no query can be used."""
         queries = self._keep(read_queries(files.queries))
         if not queries:
-            raise DataError(f"{files.queries} holds no usable query; {self._why(files.queries)}")
+            raise self._nothing_in(files.queries, "query")
         corpus = name if name in self._passage_ids else MAIN_CORPUS
         if files.qrels is None:
             return RawSplit(name, corpus, queries)
         qrels = self._keep(read_qrels(files.qrels))
+        if not qrels:
+            raise self._nothing_in(files.qrels, "label")
         named = frozenset(query_id for query_id, _, _ in qrels)
         return RawSplit(name, corpus, queries, named, self._joined(qrels, queries, corpus, files.qrels))
 
@@ -151,9 +156,17 @@ class _Ingest:
     def _reject(self, path: Path, reason: str, detail: str) -> None:
         self._rejected.append(RejectedRow(str(path), 0, reason, detail))
 
-    def _why(self, path: Path) -> str:
-        reasons = Counter(row.reason for row in self._rejected if row.path == str(path))
-        return f"rejected rows by reason: {dict(reasons)}" if reasons else "the file is empty"
+    def _nothing_in(self, path: Path, what: str) -> DataError:
+        """The error for a file without a usable row; what was rejected so far is left in quarantine."""
+        rejected = [row for row in self._rejected if row.path == str(path)]
+        if not rejected:
+            return DataError(f"{path} holds no {what}: the file is empty")
+        quarantine = write_quarantine(self._directory / "quarantine.jsonl", self._rejected)
+        first, reasons = rejected[0], dict(Counter(row.reason for row in rejected))
+        return DataError(
+            f"{path} holds no usable {what}: {len(rejected):,} rows were rejected {reasons}; the first, in line "
+            f"{first.line}: {first.detail} (it reads {first.raw[:80]!r}); all of them are in {quarantine}"
+        )
 
 
 def _input_files(data: DataConfig) -> dict[str, Path]:
@@ -173,8 +186,12 @@ def _reads_docstrings(data: DataConfig) -> bool:
 
 
 def hash_input(path: Path) -> str:
+    """What changes when the content of ``path`` does: a file, or a folder that holds a dataset."""
+    check_readable(path)
     try:
         stat = path.stat()
+        if path.is_dir():
+            return fingerprint(hash_tree(path))
         return _hash_unchanged(path, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise DataError(f"no readable file at {str(path)!r} ({error.strerror}); see the `data` section") from None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -15,10 +16,10 @@ from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.reading import REASONS
+from winnow.corpora.raw import REASONS
 from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split, split_hash
 from winnow.corpora.trec_run import TrecRun, scan_run
-from winnow.errors import ConfigError
+from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
@@ -36,7 +37,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import hash_input, ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 POOLS = "candidate_pools.parquet"
 STATISTICS = "pool_stats.json"
 PLOT = "recall.png"
@@ -92,9 +93,17 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     texts = ingested(config)
     split = read_split(texts.directory, "train")
     passages = read_passages(texts.directory, split.corpus)
-    sources = _Sources(config, texts.directory, passages)
-    quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
-    pools = _Pools(config, split, {passage.passage_id: passage for passage in passages}, sources.rankers())
+    with TemporaryDirectory(dir=context.directory, prefix=".unpacked-") as folder:
+        sources = _Sources(config, texts.directory, passages, unpack_to=Path(folder))
+        quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
+        pools = _Pools(config, split, {passage.passage_id: passage for passage in passages}, sources.rankers())
+        _write(pools, split, context)
+    _log_inputs(config, context, texts, split)
+    _publish(pools.statistics(), context)
+    return _report(pools.statistics(), quarantined)
+
+
+def _write(pools: "_Pools", split: Split, context: StepContext) -> None:
     with (
         progress(len(split.queries), label="pool", unit="questions") as done,
         schema.writing_dataset(
@@ -105,22 +114,23 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
             block = pools.build(split.queries[start : start + _BLOCK])
             append(schema.to_table(map(_row, block), schema.CANDIDATE_POOLS))
             done.advance(len(block))
-    _log_inputs(config, context, texts, split)
-    _publish(pools.statistics(), context)
-    return _report(pools.statistics(), quarantined)
 
 
 class _Sources:
     """The ranked lists of ``pool.sources``. Each source is loaded once and then asked block by block."""
 
-    def __init__(self, config: RunConfig, texts: Path, passages: Sequence[Passage]) -> None:
+    def __init__(self, config: RunConfig, texts: Path, passages: Sequence[Passage], *, unpack_to: Path) -> None:
         self._config = config
         self._texts = texts
         self._passages = passages
+        self._unpack_to = unpack_to
         self._runs: dict[str, TrecRun] = {}
 
     def scan_runs(self, split: Split, quarantine: Path) -> dict[str, int]:
-        """Check every run file; bad lines go to ``quarantine``. Returns how many there were, by reason."""
+        """Check every run file; bad lines go to ``quarantine``. Returns how many there were, by reason.
+
+        Raises ``DataError`` if that leaves nothing to make pools from.
+        """
         runs = [source for source in self._config.pool.sources if source.kind == "trec_run"]
         if not runs:
             return {}
@@ -130,13 +140,21 @@ class _Sources:
         with _quarantining(quarantine, reasons) as reject:
             for source in runs:
                 print(f"pool: {source.name}: checking {source.path}", flush=True)
-                run = scan_run(source.path, query_ids=query_ids, passage_ids=passage_ids, reject=reject)
+                run = scan_run(
+                    source.path,
+                    query_ids=query_ids,
+                    passage_ids=passage_ids,
+                    reject=reject,
+                    unpack_to=self._unpack_to / source.name,
+                )
                 self._runs[source.name] = run
                 _report_run(source, run, len(query_ids))
         for reason, count in sorted(reasons.items()):
             print(f"pool: quarantined {count:,} lines of runs: {reason} ({REASONS[reason]})")
         if reasons:
             print(f"pool: the lines, with their numbers, are published with this step as {quarantine.name}", flush=True)
+        if len(runs) == len(self._config.pool.sources) and not any(run.num_rows for run in self._runs.values()):
+            raise _nothing_usable(runs, quarantine)
         return dict(sorted(reasons.items()))
 
     def rankers(self) -> dict[str, Ranker]:
@@ -224,6 +242,20 @@ def _quarantining(path: Path, reasons: Counter[str]) -> Iterator[Reject]:
             file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
 
         yield reject
+
+
+def _nothing_usable(runs: Sequence[TrecRunSourceConfig], quarantine: Path) -> DataError:
+    """The error for runs without a usable line, with the first that was rejected."""
+    paths = ", ".join(str(source.path) for source in runs)
+    with quarantine.open(encoding="utf-8") as file:
+        line = file.readline()
+    if not line:
+        return DataError(f"no ranked list in {paths}, the only sources of `pool`: nothing is in there")
+    first = json.loads(line)
+    return DataError(
+        f"no usable line in {paths}, the only sources of `pool`; the first that was rejected, line {first['line']} of "
+        f"{first['path']}: {first['detail']} (it reads {first['raw'][:80]!r}); all of them are in {quarantine}"
+    )
 
 
 def _report_run(source: TrecRunSourceConfig, run: TrecRun, num_questions: int) -> None:

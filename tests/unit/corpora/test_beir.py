@@ -5,7 +5,9 @@ from collections import Counter
 import pytest
 
 from winnow.corpora.beir import read_corpus, read_qrels, read_queries
+from winnow.corpora.store import write_quarantine
 from winnow.errors import DataError
+from winnow.records import Passage
 
 GOOD = b'{"_id": "p1", "title": "T", "text": "some text"}\n'
 
@@ -21,7 +23,19 @@ GOOD = b'{"_id": "p1", "title": "T", "text": "some text"}\n'
         (b'{"_id": null, "text": "x"}', "missing_field"),
         (b'{"_id": true, "text": "x"}', "wrong_type"),
         (b'{"_id": "p2", "text": 7}', "wrong_type"),
-        (b'{"_id": "p2", "text": "x", "metadata": {"year": 1999}}', "wrong_type"),
+        (b'{"_id": "p2", "text": "x", "metadata": [1999]}', "wrong_type"),
+        (b'{"_id": "p2", "text": "x", "metadata": {"a": "\\ud800"}}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "metadata": {"\\udfff": "a"}}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "metadata": {"a": ["b", "\\ud800"]}}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "metadata": {"a": "\\u0000"}}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "title": "\\ud800"}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "document_id": "\\ud800"}', "invalid_utf8"),
+        (b'{"_id": "\\ud800", "text": "x"}', "invalid_utf8"),
+        (b'{"_id": "p2", "text": "x", "year": ' + b"9" * 5000 + b"}", "malformed_json"),
+        (b'{"_id": "p2", "text": "x", "metadata": ' + b'{"a": ' * 5000 + b"1" + b"}" * 5000 + b"}", "malformed_json"),
+        (b'{"_id": "p2", "text": "x", "metadata": "year 1999"}', "wrong_type"),
+        (b'{"_id": "p2", "text": "x", "document_id": 1.5}', "wrong_type"),
+        (b'{"_id": "p2", "text": null, "contents": null}', "missing_field"),
         (b'{"_id": " ", "text": "x"}', "empty_id"),
         (b'{"_id": "p2", "text": " \\n "}', "empty_text"),
         (b'{"_id": "p1", "text": "again"}', "duplicate_id"),
@@ -59,12 +73,59 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     assert [(query.query, query.answers) for query in reading.rows] == [("why?", ("because",))]
 
 
-@pytest.mark.parametrize("answers", ['"one"', "[1]", '{"a": 1}'])
-def test_answers_must_be_a_list_of_strings(tmp_path, answers):
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [('"one"', "wrong_type"), ("[1]", "wrong_type"), ('{"a": 1}', "wrong_type"), ('["\\ud800"]', "invalid_utf8")],
+)
+def test_answers_must_be_a_list_of_strings(tmp_path, answers, reason):
     path = tmp_path / "queries.jsonl"
     path.write_text(f'{{"_id": "q1", "text": "why?", "answers": {answers}}}\n')
 
-    assert read_queries(path).reasons() == Counter(wrong_type=1)
+    assert read_queries(path).reasons() == Counter({reason: 1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "passage"),
+    [
+        ('"title": null, "document_id": null, "metadata": null', Passage("p", "x")),
+        ('"document_id": 17', Passage("p", "x", document_id="17")),
+        ('"document_id": ""', Passage("p", "x")),
+        ('"metadata": {}', Passage("p", "x")),
+        ('"metadata": {"year": null}', Passage("p", "x")),
+        # scidocs: years, lists and absent values; CQADupStack: nested tags.
+        (
+            '"metadata": {"year": 1999, "rate": 0.5, "open": true, "none": null, "authors": ["A", "É"], "refs": []}',
+            Passage(
+                "p",
+                "x",
+                metadata={"year": "1999", "rate": "0.5", "open": "true", "authors": '["A", "É"]', "refs": "[]"},
+            ),
+        ),
+        ('"metadata": {"tags": {"a": [1, null]}}', Passage("p", "x", metadata={"tags": '{"a": [1, null]}'})),
+    ],
+)
+def test_null_is_absent_and_metadata_of_any_type_become_text(tmp_path, fields, passage):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"_id": "p", "text": "x", {fields}}}\n')
+
+    assert read_corpus(path).rows == [passage]
+
+
+def test_a_query_without_answers_may_say_so(tmp_path):
+    path = tmp_path / "queries.jsonl"
+    path.write_text('{"_id": "a", "text": "x", "answers": null}\n{"_id": "b", "text": "x", "answers": [null, "y"]}\n')
+
+    assert [query.answers for query in read_queries(path).rows] == [(), ("y",)]
+
+
+def test_what_is_rejected_can_be_written_to_a_file(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(b'["\\ud800"]\n[{"_id": "\xff"}]\n')
+
+    rows = read_corpus(path).rejected
+
+    assert len(rows) == 2
+    write_quarantine(tmp_path / "quarantine.jsonl", rows)
 
 
 def test_qrels_are_read_with_a_header_and_in_the_form_of_trec(tmp_path):
@@ -82,6 +143,14 @@ def test_qrels_are_read_with_a_header_and_in_the_form_of_trec(tmp_path):
         ("q1\tp1\thigh", "bad_relevance"),
         ("\tp1\t1", "empty_id"),
         ("q0\tp0\t1", "duplicate_id"),
+        ("q1\tp1\t1.5", "bad_relevance"),
+        ("q1\tp1\tnan", "bad_relevance"),
+        ("q1\tp1\tinf", "bad_relevance"),
+        ("q1\tp1\t", "bad_relevance"),
+        ("q1\tp1\t2147483648", "bad_relevance"),
+        ("q1\tp1\t-2147483649", "bad_relevance"),
+        ("q1\tp1\t" + "9" * 5000, "bad_relevance"),
+        ("q1\tp1\t1\t1", "wrong_columns"),
     ],
 )
 def test_a_bad_qrel_is_rejected_with_its_reason(tmp_path, line, reason):

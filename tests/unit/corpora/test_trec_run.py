@@ -1,5 +1,7 @@
 """Run files from other programs: lists by rank, bad lines counted, queries in one piece."""
 
+import gzip
+
 import pytest
 
 from winnow.corpora.trec_run import scan_run
@@ -15,7 +17,9 @@ def scan(tmp_path):
         path = tmp_path / "some.run"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         rejected = []
-        run = scan_run(path, query_ids=QUERIES, passage_ids=PASSAGES, reject=rejected.append)
+        run = scan_run(
+            path, query_ids=QUERIES, passage_ids=PASSAGES, reject=rejected.append, unpack_to=tmp_path / "unpacked"
+        )
         return run, rejected
 
     return write_and_scan
@@ -109,4 +113,29 @@ def test_an_empty_file_has_no_lists(scan):
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(DataError, match=r"none\.run"):
-        scan_run(tmp_path / "none.run", query_ids=QUERIES, passage_ids=PASSAGES, reject=print)
+        scan_run(tmp_path / "none.run", query_ids=QUERIES, passage_ids=PASSAGES, reject=print, unpack_to=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("q1\ta\t1\nq1\tb\t2\n", [("a", 1.0), ("b", 0.5)]),
+        ("q1\tb\t2\t3.5\nq1\ta\t1\t7\n", [("a", 7.0), ("b", 3.5)]),
+        # The first line that is one of a run decides: neither of the two before it is.
+        ("q1 Q0 a\nq1 Q0 b 1\nq1 Q0 c 1 9 x\nq1 d 2\n", [("c", 9.0)]),
+        (gzip.compress(b"q1 Q0 a 1 9 x\n") + gzip.compress(b"q1 Q0 b 2 8 x\n"), [("a", 9.0), ("b", 8.0)]),
+        ("q1\ta\t0\n", [("a", 1.0)]),
+    ],
+)
+def test_ms_marcos_columns_and_compressed_files_are_read(scan, text, scores):
+    run, _ = scan(text)
+
+    assert [(hit.passage_id, hit.score) for hit in run.search(["q1"], 9)[0]] == scores
+
+
+def test_a_rank_of_thousands_of_digits_and_a_file_in_another_encoding_are_no_crash(scan):
+    _, rejected = scan("q1 Q0 a " + "9" * 5000 + " 1 x\n")
+    assert [row.reason for row in rejected] == ["wrong_type"]
+
+    with pytest.raises(DataError, match="iconv"):
+        scan("q1 Q0 a 1 1 x\n".encode("utf-16"))

@@ -1,6 +1,8 @@
 """All inputs are checked once; what cannot be used is counted, kept in quarantine and never fatal by itself."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from winnow.corpora.config import DataConfig
 from winnow.corpora.store import collection_names, read_passages, read_split
 from winnow.errors import DataError
 from winnow.steps.config import RunConfig
-from winnow.steps.ingest import ingest
+from winnow.steps.ingest import ingest, plan
 
 CORPUS = '{"_id": "p1", "text": "one"}\n{"_id": "p2", "text": "two"}\n'
 QUERIES = '{"_id": "q1", "text": "which?"}\n{"_id": "q2", "text": "what?"}\n'
@@ -68,11 +70,52 @@ def test_bad_rows_of_all_files_are_counted_and_kept_in_quarantine(tmp_path, caps
     assert "unknown_passage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
-@pytest.mark.parametrize("text", ["", "nonsense\n"])
-def test_a_file_without_a_usable_row_is_an_error_that_names_it(tmp_path, name, text):
-    with pytest.raises(DataError, match=name):
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])
+def test_an_empty_file_is_an_error_that_names_it(tmp_path, name):
+    with pytest.raises(DataError, match=rf"{name} holds no \w+: the file is empty"):
+        ingest(configure(tmp_path, **{name: ""}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        ("corpus.jsonl", 'nonsense\n{"_id": "p1"}\n', r"line 1: expected a JSON object .*'nonsense'"),
+        ("queries.jsonl", '\n{"_id": "q1", "txt": "x"}\nnonsense\n', r"line 2: expected a field 'text'.*txt"),
+        ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\tp1\tyes\n\tp1\t1\n", r"line 2: expected a whole number.*'yes'"),
+    ],
+)
+def test_a_file_without_a_usable_row_shows_the_first_and_leaves_the_quarantine(tmp_path, name, text, first):
+    with pytest.raises(DataError, match=rf"{name} holds no usable \w+: 2 rows were rejected .*{first}") as error:
         ingest(configure(tmp_path, **{name: text}))
+
+    quarantine = Path(str(error.value).rpartition("all of them are in ")[2])
+    assert [json.loads(line)["path"] for line in quarantine.read_text().splitlines()] == [str(tmp_path / name)] * 2
+
+
+def test_packed_inputs_and_a_dataset_in_a_folder_are_inputs_like_others(tmp_path):
+    config = configure(tmp_path)
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"_id": ["p1", "p2"], "text": ["one", "two"]}).save_to_disk(tmp_path / "corpus")
+    (tmp_path / "queries.jsonl.gz").write_bytes(gzip.compress(QUERIES.encode()))
+    data = {"corpus": {"path": tmp_path / "corpus"}, "train": {"queries": tmp_path / "queries.jsonl.gz"}}
+    packed = config.model_copy(update={"data": build_config(DataConfig, data)})
+
+    first = ingest(packed)
+    (tmp_path / "corpus" / "more.txt").write_text("changed")
+
+    assert first.summary["kept"] == {"corpus.passages": 2, "train.queries": 2, "train.qrels": 0}
+    assert plan(packed).fingerprint != first.fingerprint
+
+
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path):
+    config = configure(tmp_path)
+    (tmp_path / "queries.jsonl").unlink()
+    os.mkfifo(tmp_path / "queries.jsonl")
+
+    with pytest.raises(DataError, match="pipe"):
+        plan(config)
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):

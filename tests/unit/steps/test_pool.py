@@ -1,5 +1,6 @@
 """Pools from lists that need no encoder: BM25 and run files, with and without human labels."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -141,3 +142,38 @@ def test_pools_are_written_block_by_block(tmp_path, monkeypatch):
     assert pq.ParquetFile(path).num_row_groups == 2
     assert pq.read_schema(path).metadata[b"winnow_schema_version"] == b"1"
     assert list(read(path.parent)) == ["q1", "q2"]
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        ("", "nothing is in there"),
+        ("q1 Q0 p5\nq9 Q0 p5 1 9 x\n", r"line 1 of .*other\.run: expected a whole number as rank, got 'p5'"),
+        ("q9 Q0 p5 1 9 x\nq1 Q0 p9 1 9 x\n", r"line 1 of .*other\.run: query 'q9' is not among the questions"),
+    ],
+)
+def test_a_run_without_a_usable_line_stops_if_there_is_no_other_list(tmp_path, run, complaint):
+    alone = [{"kind": "trec_run", "path": "other.run"}]
+    with pytest.raises(DataError, match=complaint) as error:
+        pool.pool(configure(tmp_path, run=run, sources=alone))
+
+    if run:
+        quarantine = Path(str(error.value).rpartition("all of them are in ")[2])
+        assert len(quarantine.read_text().splitlines()) == 2
+
+
+def test_a_run_without_a_usable_line_beside_another_list_is_counted(tmp_path):
+    pools = read(pool.pool(configure(tmp_path, run="q9 Q0 p5 1 9 x\n")).directory)
+
+    assert found_by(pools["q1"]) == {"p1": [("bm25", 1)], "p2": [("bm25", 2)]}
+
+
+def test_a_compressed_run_is_read_like_a_plain_one_and_leaves_nothing_unpacked(tmp_path):
+    config = configure(tmp_path)
+    plain = read(pool.pool(config).directory)
+    (tmp_path / "other.run").write_bytes(gzip.compress(RUN.encode()))
+
+    result = pool.pool(config)
+
+    assert read(result.directory) == plain
+    assert not [path for path in result.directory.iterdir() if path.name.startswith(".unpacked")]
