@@ -31,9 +31,8 @@ def pairs_of(config: RunConfig) -> JudgedPairs:
     pools = pq.ParquetFile(find(pool.plan(config)).directory / pool.POOLS).iter_batches(1024, columns=PAIR_COLUMNS)
     table = pq.read_table(find(annotate.plan(config)).directory / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS)
     index = JudgmentIndex(table.sort_by("query_id"))
-    return with_human_positive(
-        collect_pairs(pools, set(table["query_id"].to_pylist()), index, audit.positives_of(config.label))
-    )
+    reading = audit.reading_of(config.annotate.judge.gives, config.label, relevant_from=1, seed=config.seed)
+    return with_human_positive(collect_pairs(pools, set(table["query_id"].to_pylist()), index, reading))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from winnow.labels.config import LabelConfig
 from winnow.labels.from_judgments import split_pool
+from winnow.pooling.order import PoolOrder
 from winnow.records import Judgment
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "pydocs"
@@ -96,7 +97,10 @@ def report(calm: dict[str, list[Judgment]], killed: dict[str, list[Judgment]]) -
     assert scores[0].keys() == scores[1].keys(), "the two runs judged other pairs"
     largest = max(abs(scores[0][pair] - scores[1][pair]) for pair in scores[0])
     positives = [
-        {query: {p.passage_id for p in split_pool(each[query], LabelConfig()).positives} for query in each}
+        {
+            query: {p.passage_id for p in split_pool(of, "score", LabelConfig(), PoolOrder(query, {}, 13)).positives}
+            for query, of in each.items()
+        }
         for each in (calm, killed)
     ]
     flipped = sum(len(positives[0][query] ^ positives[1][query]) for query in positives[0])

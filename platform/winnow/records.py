@@ -120,7 +120,7 @@ class JudgedQuery:
 
 
 LabelSource = Literal["llm", "human", "both", "mined"]
-"""Who calls a passage positive: the judge, people, or both. A negative is ``llm`` (judged) or ``mined``."""
+"""Whose opinion it is: the judge's, people's, or that of both. Only a negative is ``mined``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,18 @@ class LabelledPassage:
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A query with its positives and hard negatives, ids only: text comes from the corpus."""
+    """A query with what the judge and people hold of its passages, ids only: text comes from the corpus.
+
+    Where the two differ, a passage stands in two lists; ``labels/opinions.py`` settles which one counts.
+    """
 
     query_id: str
     query: str
     positives: tuple[LabelledPassage, ...]
     negatives: tuple[LabelledPassage, ...]
+    """Hard ones."""
+    withheld: tuple[LabelledPassage, ...] = ()
+    """Neither: no query ever has one of its own as a negative, wherever it comes from."""
     stage: str = "llm"
 
 

@@ -109,6 +109,7 @@ TRAINING_EXAMPLES = pa.schema(
         _required("stage", _text),
         _required("positives", pa.list_(_labelled)),
         _required("negatives", pa.list_(_labelled)),
+        _required("withheld", pa.list_(_labelled)),
     ]
 )
 RUN = pa.schema(

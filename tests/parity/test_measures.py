@@ -77,3 +77,36 @@ def test_questions_without_a_relevant_passage_are_left_out():
 def test_mean_of_no_questions_is_not_a_number():
     assert mean({"a": 1.0, "b": 0.0}) == 0.5
     assert math.isnan(mean({}))
+
+
+GRADES = {"q1": {"a": 3, "b": 1, "c": 2, "d": 0}, "related only": {"a": 1}, "nothing": {"a": 0}}
+RANKED = {"q1": ["b", "d", "c", "x", "a"], "related only": ["a"], "nothing": ["a"]}
+
+
+def test_the_lowest_relevant_grade_counts_in_binary_measures_and_nDCG_keeps_the_grades():
+    """With 2 as the lowest, b is no hit: c is the first one, at rank 3; a is the other, at rank 5."""
+    names = ["RR@10", "R@3", "P@5", "AP@10", "Success@2", "nDCG@10"]
+
+    values = measure_rankings(RANKED, GRADES, names, relevant_from=2)
+
+    assert list(answerable(GRADES, relevant_from=2)) == ["q1"]
+    assert {name: found.keys() for name, found in values.items()} == {name: {"q1"} for name in names}
+    by_name = {name: found["q1"] for name, found in values.items()}
+    gain = sum(grade / math.log2(rank + 1) for rank, grade in ((1, 1), (3, 2), (5, 3)))
+    ideal = sum(grade / math.log2(rank + 1) for rank, grade in ((1, 3), (2, 2), (3, 1)))
+    assert by_name == pytest.approx(
+        {
+            "RR@10": 1 / 3,
+            "R@3": 1 / 2,
+            "P@5": 2 / 5,
+            "AP@10": (1 / 3 + 2 / 5) / 2,
+            "Success@2": 0.0,
+            "nDCG@10": gain / ideal,
+        }
+    )
+
+
+def test_by_default_every_grade_above_0_is_relevant():
+    values = measure_rankings(RANKED, GRADES, ["RR@10"])
+
+    assert values == {"RR@10": {"q1": 1.0, "related only": 1.0}}

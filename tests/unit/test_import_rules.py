@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "winnow"
 
-BASE = {"records", "schema", "config", "errors", "seeding", "files", "models", "progress", "__init__"}
+BASE = {"records", "schema", "config", "errors", "seeding", "files", "models", "progress", "grades", "__init__"}
 PURE = {
     *("corpora", "pooling", "engines", "judging", "labels", "losses", "modeling", "retrieval", "evaluation", "audit"),
     "answering",

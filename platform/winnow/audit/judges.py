@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.audit.measures import spearman_of_queries
-from winnow.audit.pairs import JudgedPairs, PositivesOf, evidence_of, score_of
+from winnow.audit.pairs import JudgedPairs, Reading, score_of
 from winnow.audit.resampling import Estimate, estimate, kappa, mean
 from winnow.labels.evidence import JudgmentIndex
 
@@ -47,19 +47,19 @@ class SecondOpinion:
         }
 
 
-def second_opinion(pairs: JudgedPairs, other: JudgmentIndex, positives_of: PositivesOf) -> SecondOpinion:
+def second_opinion(pairs: JudgedPairs, other: JudgmentIndex, reading: Reading) -> SecondOpinion:
     """What ``other`` says of ``pairs``, on those that both have judged."""
     keep_N = np.zeros(len(pairs.query_N), dtype=bool)
     is_positive_N = np.zeros(len(keep_N), dtype=bool)
     score_N = np.full(len(keep_N), -np.inf)
-    kind = evidence_of(other.held)
     for query_id, span in pairs.spans():
         judgments = other.of(query_id)
-        positives, by_id = positives_of(judgments), {judgment.passage_id: judgment for judgment in judgments}
+        positives = reading.positives_of(pairs.order(query_id, span, seed=reading.seed), judgments)
+        by_id = {judgment.passage_id: judgment for judgment in judgments}
         ids = pairs.passage_id_N[span]
         keep_N[span] = [passage_id in by_id for passage_id in ids]
         is_positive_N[span] = [passage_id in positives for passage_id in ids]
-        score_N[span] = [score_of(by_id.get(passage_id), kind) for passage_id in ids]
+        score_N[span] = [score_of(by_id.get(passage_id), reading.evidence) for passage_id in ids]
     return SecondOpinion(pairs.only(keep_N), is_positive_N[keep_N], score_N[keep_N])
 
 

@@ -11,19 +11,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from winnow.grades import opinion_of
 from winnow.labels.evidence import JudgmentIndex
+from winnow.pooling.order import PoolOrder
 from winnow.records import Judgment
 
 Evidence = Literal["score", "rank", "verdict"]
 """What a judge says of a passage: a score, a place in an order, or yes and no."""
 
-PositivesOf = Callable[[Sequence[Judgment]], Set[str]]
-"""The positives among one query's judgments, by the run's label policy."""
+PositivesOf = Callable[[PoolOrder, Sequence[Judgment]], Set[str]]
+"""The positives among one query's judgments, by the run's label policy; the order decides among equally good ones."""
 
 PAIR_COLUMNS = [
     "query_id",
     "passages.list.element.passage_id",
     "passages.list.element.text",
+    "passages.list.element.found_by",
     "passages.list.element.human_label",
 ]
 """What ``collect_pairs`` reads of ``candidate_pools``."""
@@ -43,6 +46,11 @@ class JudgedPairs:
     is_positive_N: NDArray[np.bool_]
     """By the judge and the label policy."""
     is_human_N: NDArray[np.bool_]
+    """People called it relevant."""
+    is_decided_N: NDArray[np.bool_]
+    """People said that it is relevant, or that it is not."""
+    best_rank_N: NDArray[np.float64]
+    """In the lists of the pool; infinite for what only people found."""
     score_N: NDArray[np.float64]
     """The judge's, higher is better; ``-inf`` for what it did not rank."""
 
@@ -70,17 +78,22 @@ class JudgedPairs:
             if query_id in wanted
         }
 
+    def order(self, query_id: str, span: slice, *, seed: int) -> PoolOrder:
+        """What orders the passages of the query with these pairs where its judge does not."""
+        ranks = zip(self.passage_id_N[span], self.best_rank_N[span].tolist(), strict=True)
+        return PoolOrder(query_id, {name: int(rank) for name, rank in ranks if np.isfinite(rank)}, seed)
+
     def spans(self) -> Iterator[tuple[str, slice]]:
         """Every query with the slice of its pairs."""
         ends = np.cumsum(np.bincount(self.query_N, minlength=self.num_queries)).tolist()
         yield from zip(self.query_ids, map(slice, [0, *ends], ends), strict=True)
 
 
-def evidence_of(held: Set[str]) -> Evidence:
-    """The kind that orders passages best, where the judgments hold the columns ``held``."""
-    if "utility_rank" in held:
+def evidence_of(gives: Set[str]) -> Evidence:
+    """The kind that orders passages best, of a judge that ``gives`` these columns."""
+    if "utility_rank" in gives:
         return "rank"
-    return "score" if "utility_score" in held else "verdict"
+    return "score" if "utility_score" in gives else "verdict"
 
 
 def score_of(judgment: Judgment | None, evidence: Evidence) -> float:
@@ -98,39 +111,49 @@ def score_of(judgment: Judgment | None, evidence: Evidence) -> float:
     return 2.0 if judgment.is_useful else 1.0 if judgment.is_relevant else 0.0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the labels of a judge are read."""
+
+    evidence: Evidence
+    positives_of: PositivesOf
+    relevant_from: int
+    """Lowest human grade of a relevant passage."""
+    seed: int
+
+
 def collect_pairs(
-    pools: Iterable[pa.RecordBatch], judged: Collection[str], judgments: JudgmentIndex, positives_of: PositivesOf
+    pools: Iterable[pa.RecordBatch], judged: Collection[str], judgments: JudgmentIndex, reading: Reading
 ) -> JudgedPairs:
     """The pairs of the pools whose queries are in ``judged``. ``pools`` hold ``PAIR_COLUMNS``, a batch at a time."""
-    evidence = evidence_of(judgments.held)
     query_ids: list[str] = []
     pairs: list[tuple[Any, ...]] = []
     for row in (row for batch in pools for row in batch.to_pylist()):
         if row["query_id"] in judged:
-            found = judgments.of(row["query_id"])
-            by_id = {judgment.passage_id: judgment for judgment in found}
-            pairs += _pairs(len(query_ids), row["passages"], by_id, positives_of(found), evidence)
+            pairs += _pairs(len(query_ids), row, judgments.of(row["query_id"]), reading)
             query_ids.append(row["query_id"])
-    columns = [list(column) for column in zip(*pairs, strict=True)] or [[] for _ in range(7)]
-    types = (np.int64, np.object_, np.int64, np.int64, np.bool_, np.bool_, np.float64)
+    types = (np.int64, np.object_, np.int64, np.int64, np.bool_, np.bool_, np.bool_, np.float64, np.float64)
+    columns = [list(column) for column in zip(*pairs, strict=True)] or [[] for _ in types]
     return JudgedPairs(tuple(query_ids), *(np.array(c, dtype=t) for c, t in zip(columns, types, strict=True)))
 
 
 def _pairs(
-    query: int,
-    passages: Sequence[Mapping[str, Any]],
-    judgments: Mapping[str, Judgment],
-    positives: Set[str],
-    evidence: Evidence,
+    query: int, row: Mapping[str, Any], judgments: Sequence[Judgment], reading: Reading
 ) -> Iterator[tuple[Any, ...]]:
-    for position, passage in enumerate(passages, start=1):
-        passage_id = passage["passage_id"]
+    by_id = {judgment.passage_id: judgment for judgment in judgments}
+    ranks = {p["passage_id"]: min((f["rank"] for f in p["found_by"]), default=None) for p in row["passages"]}
+    positives = reading.positives_of(PoolOrder(row["query_id"], ranks, reading.seed), judgments)
+    for position, passage in enumerate(row["passages"], start=1):
+        passage_id, grade = passage["passage_id"], passage["human_label"]
+        said = None if grade is None else opinion_of(grade, reading.relevant_from)
         yield (
             query,
             passage_id,
             position,
             len(passage["text"].split()),
             passage_id in positives,
-            (passage["human_label"] or 0) > 0,
-            score_of(judgments.get(passage_id), evidence),
+            said == "positive",
+            said in ("positive", "negative"),
+            np.inf if ranks[passage_id] is None else ranks[passage_id],
+            score_of(by_id.get(passage_id), reading.evidence),
         )

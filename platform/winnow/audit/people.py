@@ -1,7 +1,8 @@
 """A judge against people: do its labels agree with the human ones, and does it order a pool as they would?
 
-A passage without a human label counts as wrong when the judge calls it positive. Human labels are sparse,
-so precision and kappa are floors; recall and the AUCs suffer less.
+A passage without a human label counts as wrong when the judge calls it positive. Human labels are sparse, so precision
+and kappa are floors; recall and the AUCs suffer less. Beside them stands the agreement on judged pairs alone, where
+people have rejected passages as well.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,16 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedAlone:
+    """Judge and people on the pairs that people have decided: relevant, or not. All others are left out."""
+
+    num_pairs: int
+    precision: Estimate
+    recall: Estimate
+    kappa: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class HumanAgreement:
     """Judge and people on the queries that were judged ``ok`` and have a human positive in the pool."""
 
@@ -44,6 +55,8 @@ class HumanAgreement:
     positives_per_query: Estimate
     human_per_query: Estimate
     kappa: Estimate
+    judged_alone: JudgedAlone | None
+    """``None`` where people have rejected no passage of these pools."""
     orders: Mapping[str, Order]
     """By scorer, the judge first."""
     gains: Mapping[str, Order]
@@ -92,8 +105,22 @@ def compare_with_people(
     orders = {name: order(name, without=left_out if name == JUDGE else left_out - {"first_right"}) for name in scores}
     gains = {name: order(f"{JUDGE} - {name}", without=left_out) for name in baselines}
     return HumanAgreement(
-        pairs.num_queries, len(pairs.query_N), **labels, orders=orders, gains=gains, siblings_absent=absent
+        pairs.num_queries,
+        len(pairs.query_N),
+        **labels,
+        judged_alone=_on_judged_alone(pairs, samples=samples, seed=seed),
+        orders=orders,
+        gains=gains,
+        siblings_absent=absent,
     )
+
+
+def _on_judged_alone(pairs: JudgedPairs, *, samples: int, seed: int) -> JudgedAlone | None:
+    decided = pairs.only(pairs.is_decided_N)
+    if decided.is_human_N.all():
+        return None
+    found = estimate(_label_measures(decided), num_queries=decided.num_queries, samples=samples, seed=seed)
+    return JudgedAlone(len(decided.query_N), *(found[name] for name in ("precision", "recall", "kappa")))
 
 
 def _label_measures(pairs: JudgedPairs) -> dict[str, Measure]:

@@ -91,6 +91,8 @@ def main_numbers(report: AuditReport) -> dict[str, float]:
     if (people := report.people) is not None:
         for name in ("precision", "recall", "positives_per_query", "kappa"):
             numbers[name] = getattr(people, name).value
+        for name in ("precision", "recall", "kappa") if people.judged_alone is not None else ():
+            numbers[f"judged_alone.{name}"] = getattr(people.judged_alone, name).value
         for scorer, order in people.orders.items():
             numbers |= {
                 f"{kind}.{scorer}": found.value

@@ -52,7 +52,7 @@ def sentences(report: AuditReport) -> list[str]:
         return [*said, "There is no label to audit; see the statuses and the failures on the page."]
     if report.people is None:
         said.append(
-            "No pool holds a passage with a human label above 0, so nothing here says whether the labels are right: "
+            "No pool holds a passage that people called relevant, so nothing here says whether the labels are right: "
             "give the training questions `qrels`, or label a sample by hand."
         )
     else:
@@ -117,11 +117,24 @@ def _labels(people: HumanAgreement) -> Section:
         ("human positives per query", people.human_per_query),
         ("Cohen's kappa", people.kappa),
     ]
+    notes = ["Precision, recall and kappa pool the pairs of all queries. Unlabelled passages count as not useful."]
+    if (alone := people.judged_alone) is None:
+        notes.append("No agreement on judged pairs alone: people have rejected no passage of these pools.")
+    else:
+        rows += [
+            ("precision, judged pairs alone", alone.precision),
+            ("recall, judged pairs alone", alone.recall),
+            ("Cohen's kappa, judged pairs alone", alone.kappa),
+        ]
+        notes.append(
+            f"Judged pairs alone are the {alone.num_pairs:,} that people called relevant or not relevant; what they "
+            "have not seen, or graded between the two, is left out."
+        )
     return Section(
         f"The judge's labels against human ones: {people.num_queries:,} queries, {people.num_pairs:,} pairs",
         _MEASURED,
         tuple((name, *_cells(found)) for name, found in rows),
-        ("Precision, recall and kappa pool the pairs of all queries. Unlabelled passages count as not useful.",),
+        tuple(notes),
     )
 
 

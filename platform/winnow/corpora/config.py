@@ -35,6 +35,10 @@ class SplitConfig(Config):
     """Tab-separated ``query-id  corpus-id  score`` with that header line, or the four columns of TREC; or another
     format of docs/inputs.md."""
 
+    relevant_from: int = Field(default=1, ge=1)
+    """Lowest grade of a relevant passage; 2 for TREC DL. A grade of 0 or less says that a passage is not relevant; one
+    between the two says neither, and such a passage is no negative."""
+
 
 class TrainSplitConfig(SplitConfig):
     """Questions to label and train on. Those that dev or a test collection asks too are left out, and counted."""
@@ -61,6 +65,9 @@ class CollectionConfig(Config):
 
     qrels: InputPath
     """As in ``SplitConfig``; required here."""
+
+    relevant_from: int = Field(default=1, ge=1)
+    """As in ``SplitConfig``."""
 
     corpus: CorpusConfig | None = None
     """The collection's own corpus; the run's corpus if it is left out."""

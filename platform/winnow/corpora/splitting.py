@@ -28,13 +28,15 @@ class RawSplit:
     queries: Sequence[Query]
     named: frozenset[str] | None = None
     pairs: Sequence[Qrel] = ()
+    relevant_from: int = 1
     left_out: Counter[str] = field(default_factory=Counter)
     """Queries that were left out, by why."""
 
     def checked(self) -> Split:
         """The split as it is stored: qrels of its own queries alone."""
         kept = {query.query_id for query in self.queries}
-        return Split(self.name, self.corpus, tuple(self.queries), group_qrels(p for p in self.pairs if p[0] in kept))
+        qrels = group_qrels(pair for pair in self.pairs if pair[0] in kept)
+        return Split(self.name, self.corpus, tuple(self.queries), qrels, self.relevant_from)
 
 
 def separate(

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow import schema
+from winnow.config import fingerprint
 from winnow.corpora.beir import Qrel
 from winnow.files import hash_file, read_json, replacing, write_json
 from winnow.records import Passage, Query, RejectedRow
@@ -29,6 +30,8 @@ class Split:
     corpus: str
     queries: tuple[Query, ...]
     qrels: Mapping[str, Mapping[str, int]]
+    relevant_from: int = 1
+    """Lowest grade of a relevant passage."""
 
 
 def write_passages(directory: Path, passages: Iterable[Passage], *, corpus: str = MAIN_CORPUS) -> Path:
@@ -71,12 +74,18 @@ def split_hash(directory: Path, name: str) -> str:
     return hash_file(directory / "splits" / name / "queries.parquet")[:16]
 
 
+def labels_hash(directory: Path, name: str) -> str:
+    """Hash of a split's grades, and of which of them are relevant."""
+    folder = directory / "splits" / name
+    return fingerprint(hash_file(folder / "qrels.parquet"), read_json(folder / "split.json")["relevant_from"])
+
+
 def write_split(directory: Path, split: Split) -> None:
     """``split`` under ``splits/<name>/``."""
     folder = directory / "splits" / split.name
     schema.write_dataset(folder / "queries.parquet", schema.to_table(split.queries, schema.QUERIES))
     schema.write_dataset(folder / "qrels.parquet", schema.to_table(_qrel_rows(split.qrels), schema.QRELS))
-    write_json(folder / "split.json", {"corpus": split.corpus})
+    write_json(folder / "split.json", {"corpus": split.corpus, "relevant_from": split.relevant_from})
 
 
 def read_split(directory: Path, name: str) -> Split:
@@ -84,11 +93,13 @@ def read_split(directory: Path, name: str) -> Split:
     folder = directory / "splits" / name
     queries = schema.read_dataset(folder / "queries.parquet", schema.QUERIES).to_pylist()
     pairs = schema.read_dataset(folder / "qrels.parquet", schema.QRELS).to_pylist()
+    about = read_json(folder / "split.json")
     return Split(
         name=name,
-        corpus=read_json(folder / "split.json")["corpus"],
+        corpus=about["corpus"],
         queries=tuple(Query(row["query_id"], row["query"], tuple(row["answers"] or ())) for row in queries),
         qrels=group_qrels((row["query_id"], row["passage_id"], row["relevance"]) for row in pairs),
+        relevant_from=about["relevant_from"],
     )
 
 

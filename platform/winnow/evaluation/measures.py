@@ -7,31 +7,37 @@ returns nothing for such a question scores 0 there.
 from collections.abc import Mapping, Sequence
 
 import ir_measures
-from ir_measures import Qrel, ScoredDoc
+from ir_measures import Measure, Qrel, ScoredDoc
+
+from winnow.grades import relevant
 
 Rankings = Mapping[str, Sequence[str]]
 """Passage ids by query id, best first."""
 
 Qrels = Mapping[str, Mapping[str, int]]
-"""Relevance by query id and passage id; above 0 is relevant."""
+"""Grades by query id and passage id."""
 
 Values = Mapping[str, Mapping[str, float]]
 """Values by measure and query id."""
 
 
-def answerable(qrels: Qrels) -> dict[str, Mapping[str, int]]:
+def answerable(qrels: Qrels, *, relevant_from: int = 1) -> dict[str, Mapping[str, int]]:
     """The questions with at least one relevant passage. The others measure nothing: count them, leave them out."""
-    return {query_id: judged for query_id, judged in qrels.items() if any(grade > 0 for grade in judged.values())}
+    return {query_id: grades for query_id, grades in qrels.items() if relevant(grades, relevant_from)}
 
 
-def measure_rankings(rankings: Rankings, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, float]]:
+def measure_rankings(
+    rankings: Rankings, qrels: Qrels, measures: Sequence[str], *, relevant_from: int = 1
+) -> dict[str, dict[str, float]]:
     """The value of each measure for each answerable question, in the order of ``qrels``.
+
+    Passages graded ``relevant_from`` or more are relevant, except to nDCG, which uses the grades themselves.
 
     >>> measure_rankings({"q": ["b", "a"]}, {"q": {"a": 1}}, ["RR@10"])
     {'RR@10': {'q': 0.5}}
     """
-    judged = answerable(qrels)
-    parsed = {ir_measures.parse_measure(name): name for name in measures}
+    judged = answerable(qrels, relevant_from=relevant_from)
+    parsed = {_parse(name, relevant_from): name for name in measures}
     values = {name: dict.fromkeys(judged, 0.0) for name in measures}
     for found in ir_measures.iter_calc(list(parsed), _as_qrels(judged), _as_run(rankings, judged)):
         values[parsed[found.measure]][found.query_id] = float(found.value)
@@ -41,6 +47,11 @@ def measure_rankings(rankings: Rankings, qrels: Qrels, measures: Sequence[str]) 
 def mean(values: Mapping[str, float]) -> float:
     """The mean over the questions; NaN without any."""
     return sum(values.values()) / len(values) if values else float("nan")
+
+
+def _parse(name: str, relevant_from: int) -> Measure:
+    measure = ir_measures.parse_measure(name)
+    return measure(rel=relevant_from) if "rel" in measure.SUPPORTED_PARAMS else measure
 
 
 def _as_qrels(judged: Qrels) -> list[Qrel]:

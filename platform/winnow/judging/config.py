@@ -47,6 +47,11 @@ class LikelihoodJudgeConfig(Config):
         """Tokens for thinking before a reply; ``None`` if the judge asks for no reply."""
         return self.max_reasoning_tokens if self.uses("pseudo_answer_template") else None
 
+    @property
+    def gives(self) -> frozenset[str]:
+        """The kinds of evidence in its judgments, by the names in ``records.Judgment``."""
+        return frozenset({"utility_score"})
+
     def uses(self, setting: str) -> bool:
         """Whether ``setting`` has an effect on this kind of judge."""
         asks_for_answers, writes = self.kind != "query_gain", self.kind != "query_gain" and self.answers == "pseudo"
@@ -111,6 +116,11 @@ class ListwiseJudgeConfig(Config):
     def reasoning_tokens(self) -> int:
         """Tokens for thinking before a reply."""
         return self.max_reasoning_tokens
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """The kinds of evidence in its judgments, by the names in ``records.Judgment``."""
+        return frozenset({"is_relevant", "utility_rank" if self.verdict == "ranking" else "is_useful"})
 
 
 JudgeConfig = Annotated[LikelihoodJudgeConfig | ListwiseJudgeConfig, Discriminator("kind")]

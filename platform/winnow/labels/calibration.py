@@ -50,9 +50,11 @@ def calibrate(scores: Sequence[float], is_human_positive: Sequence[bool]) -> Cal
     )
 
 
-def draw_queries(pools: Iterable[PooledQuery], count: int, *, seed: int) -> dict[str, frozenset[str]]:
+def draw_queries(
+    pools: Iterable[PooledQuery], count: int, *, relevant_from: int, seed: int
+) -> dict[str, frozenset[str]]:
     """At most ``count`` queries whose pools hold a human positive, with these. The same for any order of ``pools``."""
-    judged = ((pool.query_id, positives) for pool in pools if (positives := pool.human_positives))
+    judged = ((pool.query_id, positives) for pool in pools if (positives := pool.human_positives(relevant_from)))
     draws = ((derive_seed(seed, "calibration", query_id), query_id, positives) for query_id, positives in judged)
     return {query_id: positives for _, query_id, positives in heapq.nsmallest(count, draws, key=lambda draw: draw[:2])}
 

@@ -1,6 +1,6 @@
 """What a judge's evidence is, and how it is looked up by query."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import fields
 
 import pyarrow as pa
@@ -23,34 +23,29 @@ _AUTO: tuple[Evidence, ...] = ("rank", "useful", "score")
 """What ``auto`` takes: the first that there is."""
 
 
-def evidence_in(held: Set[str], config: LabelConfig) -> Evidence | None:
-    """What positives are taken from where the judgments hold the columns ``held``; ``None`` if it is not there."""
-    wanted = _AUTO if config.positives == "auto" else (config.positives,)
-    return next((evidence for evidence in wanted if _COLUMN[evidence] in held), None)
+def evidence_in(gives: Set[str], config: LabelConfig) -> Evidence:
+    """What positives are taken from, where the judge ``gives`` these columns: by its configuration, not by its rows.
 
-
-def columns_held(judgments: Sequence[Judgment]) -> set[str]:
-    """The kinds of evidence that at least one of ``judgments`` has."""
-    return {name for name in _COLUMN.values() if any(getattr(judgment, name) is not None for judgment in judgments)}
-
-
-def check_evidence(held: Set[str], config: LabelConfig) -> list[str]:
-    """Sentences on settings that have no effect on such judgments. Raises ``ConfigError`` if none can be labelled.
-
-    Where nothing was judged, nothing is held, and the statuses say why.
+    A query for which nothing was found useful has no rank, and is labelled as its judge's other queries are. Raises
+    ``ConfigError`` if the judge does not say what ``config`` asks for.
     """
-    if not held:
-        return []
-    evidence = evidence_in(held, config)
-    if evidence is None:
-        expected = " or ".join(_COLUMN[kind] for kind in (_AUTO if config.positives == "auto" else [config.positives]))
-        fitting = [kind for kind, column in _COLUMN.items() if column in held]
+    wanted = _AUTO if config.positives == "auto" else (config.positives,)
+    found = next((evidence for evidence in wanted if _COLUMN[evidence] in gives), None)
+    if found is None:
+        needed = " or ".join(_COLUMN[kind] for kind in wanted)
+        fitting = [kind for kind, column in _COLUMN.items() if column in gives]
         raise ConfigError(
-            f"label.positives is {config.positives!r}, which needs {expected}, but the judgments hold "
-            f"{sorted(held)}; set it to one of {fitting}, or let another judge annotate"
+            f"label.positives is {config.positives!r}, which needs {needed}, but the judge "
+            f" gives {sorted(gives)}; set it to one of {fitting}, or let another judge annotate"
         )
+    return found
+
+
+def settings_without_effect(gives: Set[str], config: LabelConfig) -> list[str]:
+    """Sentences on settings that change nothing with such a judge."""
+    evidence = evidence_in(gives, config)
     idle = [f"{name} has no effect with positives by {evidence}" for name in config.without_effect(evidence)]
-    if config.leave_out_relevant and "is_relevant" not in held:
+    if config.leave_out_relevant and "is_relevant" not in gives:
         idle.append("leave_out_relevant has no effect: this judge does not say what is relevant")
     return idle
 
@@ -66,10 +61,9 @@ class JudgmentIndex:
         self._spans = dict(zip(runs.values.to_pylist(), zip([0, *ends], ends, strict=False), strict=True))
         assert len(self._spans) == len(ends), "judgments are published sorted by query"
 
-    @property
-    def held(self) -> set[str]:
-        """The kinds of evidence that at least one judgment has."""
-        return {name for name in _COLUMN.values() if self._table[name].null_count < self._table.num_rows}
+    def __len__(self) -> int:
+        """How many queries have judgments."""
+        return len(self._spans)
 
     def of(self, query_id: str) -> list[Judgment]:
         """The judgments of one query; none if it has none."""

@@ -13,7 +13,8 @@ _INFINITY = float("inf")
 
 
 class MiningConfig(Config):
-    """Which passages of a ranking become hard negatives. Known positives are taken out of it first."""
+    """Which passages of a ranking become hard negatives. Known positives, and what is withheld, are
+    taken out of it first."""
 
     first_rank: int = Field(1, ge=1)
     """Rank from which on they are taken. A higher one skips passages that may be useful though nobody said so."""
@@ -55,11 +56,13 @@ def mine_negatives(
 ) -> TrainingExample:
     """``example`` with hard negatives from ``ranked`` (passages with scores, best first) in place of its own.
 
-    None of its positives is among them, whoever named it. A margin is taken from the best of its positives in
-    ``positive_scores``; with none there, no passage is far enough from one. What it had scores for keeps them.
+    None of its positives is among them, whoever named it, nor what it withholds. A margin is taken from the best of its
+    positives in ``positive_scores``; with none there, no passage is far enough from one. What it had scores for keeps
+    them.
     """
     positives = {passage.passage_id for passage in example.positives}
-    others = [(name, score) for name, score in ranked if name not in positives]
+    apart = positives | {passage.passage_id for passage in example.withheld}
+    others = [(name, score) for name, score in ranked if name not in apart]
     window = others[config.first_rank - 1 : config.last_rank]
     ceiling = _ceiling([score for name, score in positive_scores.items() if name in positives], config.margin)
     chosen = [name for name, score in window if score <= ceiling]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow.grades import relevant
+
 POOL_COLUMNS = [
     "query_id",
     "query",
@@ -24,13 +26,6 @@ class PooledPassage:
     """In the list that had it highest; ``None`` if only people found it."""
     human_label: int | None = None
 
-    @property
-    def is_human_positive(self) -> bool:
-        return self.human_label is not None and self.human_label > 0
-
-
-UNKNOWN = PooledPassage()
-
 
 @dataclass(frozen=True, slots=True)
 class PooledQuery:
@@ -41,9 +36,14 @@ class PooledQuery:
     passages: Mapping[str, PooledPassage]
 
     @property
-    def human_positives(self) -> frozenset[str]:
+    def best_ranks(self) -> dict[str, int | None]:
+        """Where the lists had each passage highest."""
+        return {name: passage.best_rank for name, passage in self.passages.items()}
+
+    def human_positives(self, relevant_from: int) -> frozenset[str]:
         """The passages of the pool that people called relevant."""
-        return frozenset(name for name, passage in self.passages.items() if passage.is_human_positive)
+        grades = {name: p.human_label for name, p in self.passages.items() if p.human_label is not None}
+        return frozenset(relevant(grades, relevant_from))
 
 
 def pooled_queries(batches: Iterable[pa.RecordBatch]) -> Iterator[PooledQuery]:

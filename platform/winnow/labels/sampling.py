@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from winnow.config import Config
+from winnow.labels.opinions import settle
 from winnow.records import LabelledPassage, LabelSource, TrainingExample
 from winnow.seeding import derive_seed
 
@@ -42,7 +43,8 @@ class SamplingConfig(Config):
 
     human_share: float = Field(1.0, ge=0, le=1)
     """Share of the queries whose human labels are known, drawn by the seed; a larger share keeps the queries of a
-    smaller one (``labels: human`` and ``union`` only)."""
+    smaller one. Where they are known they go before the judge's: a passage that people reject is a hard negative, and
+    none that they find relevant is one. At 0 nothing that people said has any effect."""
 
     human_positives: Literal["random", "exclude", "include"] = "random"
     """Positives that people named, too. ``random``: drawn like any other. ``exclude``: never drawn. ``include``:
@@ -50,10 +52,10 @@ class SamplingConfig(Config):
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
-        if self.labels == "llm" and self.human_share != 1:
-            raise ValueError(f"human_share={self.human_share} has no effect with labels: llm; take union or human")
         if self.labels == "human" and self.human_share == 0:
             raise ValueError("human_share=0 leaves no positive with labels: human; raise it, or take labels: llm")
+        if self.human_positives != "random" and self.human_share == 0:
+            raise ValueError(f"human_positives={self.human_positives} has no effect with human_share=0; remove it")
         if self.labels == "human" and self.human_positives != "random":
             raise ValueError(f"human_positives={self.human_positives} makes no sense with labels: human; remove it")
         if self.labels == "union" and self.human_positives == "exclude":
@@ -63,7 +65,8 @@ class SamplingConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One query's own passages in one epoch. ``withheld`` are positives that were not drawn: never negatives."""
+    """One query's own passages in one epoch. What is ``withheld`` is never its negative: positives that were not drawn,
+    and passages of which nobody who is asked says what they are."""
 
     query_id: str
     positives: tuple[LabelledPassage, ...]
@@ -92,28 +95,34 @@ class Sampler:
         It has no positive where none is eligible.
         """
         draw = random.Random(derive_seed(self._seed, "group", epoch, example.query_id))
-        certain, others = _eligible(example, self._config, seed=self._seed)
+        example = as_known(example, self._config, seed=self._seed)
+        certain, others = _eligible(example, self._config)
         drawn = _draw(draw, certain, self.most_positives, policy=self._config.policy)
         drawn += _draw(draw, others, self.most_positives - len(drawn), policy=self._config.policy)
         negatives = _draw(draw, example.negatives, self._config.group_size - len(drawn), policy="all")
         chosen = {passage.passage_id for passage in drawn}
         positives = tuple(passage for passage in example.positives if passage.passage_id in chosen)
-        withheld = frozenset(passage.passage_id for passage in example.positives) - chosen
+        withheld = frozenset(passage.passage_id for passage in (*example.positives, *example.withheld)) - chosen
         return Group(example.query_id, positives, negatives, withheld)
+
+
+def as_known(example: TrainingExample, config: SamplingConfig, *, seed: int) -> TrainingExample:
+    """``example`` as a run with ``config`` sees it: one opinion per passage, and people's only where they are known."""
+    # Compared as a whole number: a quotient so near to 1 would be rounded to it.
+    is_known = derive_seed(seed, "human_share", example.query_id) < config.human_share * _SEEDS
+    return settle(example, knows_people=is_known)
 
 
 def eligible_positives(example: TrainingExample, config: SamplingConfig, *, seed: int) -> tuple[LabelledPassage, ...]:
     """The positives of ``example`` that can be drawn in some epoch; those that are drawn before others come first."""
-    certain, others = _eligible(example, config, seed=seed)
+    certain, others = _eligible(as_known(example, config, seed=seed), config)
     return certain + others
 
 
-def _eligible(example: TrainingExample, config: SamplingConfig, *, seed: int) -> _Eligible:
-    # Compared as a whole number: a quotient so near to 1 would be rounded to it.
-    is_known = derive_seed(seed, "human_share", example.query_id) < config.human_share * _SEEDS
+def _eligible(known: TrainingExample, config: SamplingConfig) -> _Eligible:
     certain, others = [], []
-    for passage in example.positives:
-        by_llm, by_people = passage.source in _BY_LLM, is_known and passage.source in _BY_PEOPLE
+    for passage in known.positives:
+        by_llm, by_people = passage.source in _BY_LLM, passage.source in _BY_PEOPLE
         if by_people and config.human_positives != "random":
             if config.human_positives == "include":
                 certain.append(passage)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from types import MappingProxyType
 
+from winnow.grades import relevant
+from winnow.pooling.order import PoolOrder
 from winnow.records import Candidate, CandidatePool, Finding, Passage, Query, ScoredPassage
 from winnow.seeding import derive_seed
 
@@ -30,27 +32,29 @@ def merge_ranked_lists(
     max_passages: int,
     seed: int,
     human_labels: Mapping[str, int] = _NOBODY,
+    relevant_from: int = 1,
     add_human_positives: bool = False,
 ) -> CandidatePool:
     """The pool of ``query``: ranks are read across the lists until it is full, then the order is shuffled.
 
-    Each candidate keeps where every list had it, and its human relevance where there is one. A human
-    positive that is added takes the place of the last passage that is none. The shuffle depends on the seed
-    and the query id alone, so position says nothing about rank or label and equal inputs give equal pools.
+    Each candidate keeps where every list had it, and its human relevance where there is one. A human positive (a grade
+    of ``relevant_from`` or more) that is added takes the place of the last passage that is none. The shuffle depends
+    on the seed and the query id alone, so position says nothing about rank or label and equal inputs give equal pools.
     """
     chosen = _best_first(ranked_lists, max_passages)
-    if add_human_positives:
-        chosen = _with_positives(chosen, human_positives(human_labels), max_passages)
     findings = _findings(ranked_lists)
+    if add_human_positives:
+        best_ranks = {name: min(found.rank for found in where) for name, where in findings.items()}
+        order = PoolOrder(query.query_id, best_ranks, seed)
+        chosen = _with_positives(chosen, _most_relevant_first(human_labels, relevant_from, order), max_passages)
     candidates = [_candidate(passages[name], findings.get(name, ()), human_labels.get(name)) for name in chosen]
     random.Random(derive_seed(seed, "pool", query.query_id)).shuffle(candidates)
     return CandidatePool(query.query_id, query.query, tuple(candidates), query.answers)
 
 
-def human_positives(human_labels: Mapping[str, int]) -> list[str]:
-    """The passages that people called relevant, the most relevant first, then by id."""
-    positives = [name for name, relevance in human_labels.items() if relevance > 0]
-    return sorted(positives, key=lambda name: (-human_labels[name], name))
+def _most_relevant_first(grades: Mapping[str, int], relevant_from: int, order: PoolOrder) -> list[str]:
+    """The human positives by grade; ``order`` decides among equal ones."""
+    return sorted(relevant(grades, relevant_from), key=lambda name: (-grades[name], order.key(name)))
 
 
 def _findings(ranked_lists: Sequence[RankedList]) -> dict[str, list[Finding]]:

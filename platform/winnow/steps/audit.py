@@ -1,6 +1,6 @@
 """Say whether the judge's labels can be trusted: against people, against another judge, against its biases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from winnow import schema
@@ -18,7 +19,7 @@ from winnow.audit.biases import length_bias, position_bias
 from winnow.audit.browsing import Known, choose_queries, describe_queries, disagreements
 from winnow.audit.judges import SecondOpinion, compare_judges, second_opinion
 from winnow.audit.page import Browsed, write_page
-from winnow.audit.pairs import PAIR_COLUMNS, JudgedPairs, PositivesOf, collect_pairs, evidence_of
+from winnow.audit.pairs import PAIR_COLUMNS, JudgedPairs, Reading, collect_pairs, evidence_of
 from winnow.audit.people import HumanAgreement, compare_with_people, with_human_positive
 from winnow.audit.plots import plot_audit
 from winnow.audit.reordering import Reordering, compare_readings, draw_queries, in_another_order, positions_in
@@ -27,26 +28,28 @@ from winnow.audit.tables import render_markdown, render_terminal
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.store import corpus_hash, passages_path, read_passages
+from winnow.corpora.store import corpus_hash, passages_path, read_passages, read_split
 from winnow.engines import build_engine
 from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
 from winnow.judging.build import EngineFactory
+from winnow.judging.config import JudgeConfig
 from winnow.judging.rows import pools_of
 from winnow.labels.config import LabelConfig
-from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, check_evidence, evidence_in
+from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, evidence_in
 from winnow.labels.from_judgments import split_pool
 from winnow.modeling.encoder import build_encoder
 from winnow.models import locate_model
-from winnow.records import CandidatePool
+from winnow.pooling.order import PoolOrder
+from winnow.records import CandidatePool, Judgment
 from winnow.retrieval.embeddings import read_embeddings
 from winnow.steps import annotate, pool
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.label import label_settings
-from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
+from winnow.steps.workspace import RECORD, StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "1"
+STEP_VERSION = "2"
 REPORT = "audit.json"
 TABLE = "table.md"
 PAGE = "audit.html"
@@ -63,10 +66,10 @@ class _Judged:
     directory: Path
     """Of the ``annotate`` output."""
     queries: pa.Table
-    judgments: JudgmentIndex
     pairs: JudgedPairs
     labels: LabelConfig
     """The label policy, its threshold chosen."""
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,12 @@ def plan(config: RunConfig) -> StepPlan:
         "encoder": fingerprint(hash_tree(locate_model(config.encoder.model))),
     }
     if config.audit.against is not None:
-        inputs["against"] = hash_file(_other_judgments(config.audit.against))
+        judgments = _other_judgments(config.audit.against)
+        inputs["against"] = fingerprint(hash_file(judgments), sorted(_other_gives(config.audit.against)))
     settings = {
         "audit": config.audit.science(),
         "label": config.label.science(),
+        "judge_gives": sorted(config.annotate.judge.gives),
         "encoder": config.encoder.science(),
         "seed": config.seed,
     }
@@ -112,9 +117,14 @@ def print_report(result: StepResult) -> None:
     console.print(f"- Query by query: {result.directory / PAGE}")
 
 
-def positives_of(labels: LabelConfig) -> PositivesOf:
-    """The label policy as a function of one query's judgments."""
-    return lambda judgments: {passage.passage_id for passage in split_pool(judgments, labels).positives}
+def reading_of(gives: Set[str], labels: LabelConfig, *, relevant_from: int, seed: int) -> Reading:
+    """How the label policy reads a judge that ``gives`` these columns. Raises ``ConfigError`` if it cannot."""
+    kind = evidence_in(gives, labels)
+
+    def positives_of(order: PoolOrder, judgments: Sequence[Judgment]) -> set[str]:
+        return {passage.passage_id for passage in split_pool(judgments, kind, labels, order).positives}
+
+    return Reading(evidence_of(gives), positives_of, relevant_from, seed)
 
 
 def _build(config: RunConfig, build_engine: EngineFactory, context: StepContext) -> Mapping[str, Any]:
@@ -125,7 +135,7 @@ def _build(config: RunConfig, build_engine: EngineFactory, context: StepContext)
     traces = pq.read_table(judged.directory / annotate.TRACES, columns=["query_id", "window"])
     report = AuditReport(
         judge_id=record["judge_id"],
-        labels=_policy(judged),
+        labels=_policy(config, judged),
         queries=count_queries(judged.queries, traces, judged.pairs),
         people=_people(config, judged),
         second_judge=None if opinions.other is None else compare_judges(opinions.other, **resampling),
@@ -144,28 +154,23 @@ def _read(config: RunConfig) -> _Judged:
     pools = find(pool.plan(config)).directory / pool.POOLS
     directory = find(annotate.plan(config)).directory
     queries = schema.read_dataset(directory / annotate.JUDGED_QUERIES, schema.JUDGED_QUERIES)
-    table = pq.read_table(directory / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS)
-    judgments = _index(table, config.label)
-    labels = label_settings(config) if table.num_rows else config.label
+    judgments = _index(pq.read_table(directory / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS))
+    relevant_from = read_split(ingested(config).directory, "train").relevant_from
+    labels = label_settings(config) if len(judgments) else config.label
+    reading = reading_of(config.annotate.judge.gives, labels, relevant_from=relevant_from, seed=config.seed)
     batches = pq.ParquetFile(pools).iter_batches(_POOLS_PER_BATCH, columns=PAIR_COLUMNS)
     ok = {query_id for query_id, status in _statuses(queries).items() if status == "ok"}
-    pairs = collect_pairs(batches, ok, judgments, positives_of(labels))
-    return _Judged(pools, directory, queries, judgments, pairs, labels)
+    pairs = collect_pairs(batches, ok, judgments, reading)
+    return _Judged(pools, directory, queries, pairs, labels, reading)
 
 
-def _index(judgments: pa.Table, labels: LabelConfig) -> JudgmentIndex:
-    """Judgments by query. Raises ``ConfigError`` where the label policy asks for what their judge does not say."""
-    index = JudgmentIndex(judgments.select(JUDGMENT_COLUMNS).sort_by("query_id"))
-    if judgments.num_rows:
-        check_evidence(index.held, labels)
-    return index
+def _index(judgments: pa.Table) -> JudgmentIndex:
+    return JudgmentIndex(judgments.select(JUDGMENT_COLUMNS).sort_by("query_id"))
 
 
-def _policy(judged: _Judged) -> dict[str, Any]:
+def _policy(config: RunConfig, judged: _Judged) -> dict[str, Any]:
     """The settings that make positives of this judge's evidence."""
-    evidence, labels = evidence_in(judged.judgments.held, judged.labels), judged.labels
-    if evidence is None:
-        return {}
+    evidence, labels = evidence_in(config.annotate.judge.gives, judged.labels), judged.labels
     by_kind = {"rank": ["top_percent"], "score": ["max_drop", "min_score"]}
     settings = {name: getattr(labels, name) for name in by_kind.get(evidence, [])}
     return {"positives": evidence, "max_positives": labels.most_positives(evidence), **settings}
@@ -184,7 +189,7 @@ def _people(config: RunConfig, judged: _Judged) -> HumanAgreement | None:
     queries = _query_texts(judged.pools, pairs)
     return compare_with_people(
         pairs,
-        evidence=evidence_of(judged.judgments.held),
+        evidence=judged.reading.evidence,
         baselines={
             "BM25": lexical_scores(passages, pairs, queries),
             "encoder": _encoder_scores(config, passages_path(texts), pairs, queries),
@@ -220,11 +225,17 @@ def _opinions(config: RunConfig, judged: _Judged, build_engine: EngineFactory, c
     if config.audit.against is not None:
         table = schema.read_dataset(_other_judgments(config.audit.against), schema.JUDGMENTS)
         other_id = ", ".join(sorted(table["judge_id"].unique().to_pylist()))
-        other = second_opinion(judged.pairs, _index(table, judged.labels), positives_of(judged.labels))
+        reading = reading_of(
+            _other_gives(config.audit.against),
+            judged.labels,
+            relevant_from=judged.reading.relevant_from,
+            seed=config.seed,
+        )
+        other = second_opinion(judged.pairs, _index(table), reading)
     if config.audit.reorder_queries:
         pools = _reordered(config, judged)
         table = _judge_again(config, pools, build_engine, context)
-        again = second_opinion(judged.pairs, _index(table, judged.labels), positives_of(judged.labels))
+        again = second_opinion(judged.pairs, _index(table), judged.reading)
         reordering = compare_readings(
             again,
             positions_in(pools, again.pairs),
@@ -237,9 +248,20 @@ def _opinions(config: RunConfig, judged: _Judged, build_engine: EngineFactory, c
 
 def _other_judgments(directory: Path) -> Path:
     path = directory / annotate.JUDGMENTS
-    if not path.is_file():
-        raise DataError(f"audit.against: there is no {str(path)!r}; name the directory of a finished `annotate` output")
+    if not path.is_file() or not (directory / RECORD).is_file():
+        raise DataError(
+            f"audit.against: there is no {str(path)!r} with a {RECORD} beside it; name the directory of a finished "
+            f"`annotate` output"
+        )
     return path
+
+
+def _other_gives(directory: Path) -> Set[str]:
+    """What the judge of another ``annotate`` output gives, by the configuration in its record."""
+    judge = read_json(directory / RECORD)["settings"]["judge"]
+    # Only what decides it, so that an output of another version can be compared, too.
+    settings = {name: judge[name] for name in ("kind", "verdict") if name in judge}
+    return TypeAdapter(JudgeConfig).validate_python(settings).gives
 
 
 def _reordered(config: RunConfig, judged: _Judged) -> list[CandidatePool]:

@@ -54,7 +54,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 REPORTS = "table.json"
 TABLE = "table.md"
 PER_QUERY = "per_query.parquet"
@@ -120,7 +120,8 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 
 def _measure(config: RunConfig, split: Split, rankings: Mapping[str, Rankings]) -> dict[str, Values]:
     return {
-        system: measure_rankings(ranked, split.qrels, config.evaluate.measures) for system, ranked in rankings.items()
+        system: measure_rankings(ranked, split.qrels, config.evaluate.measures, relevant_from=split.relevant_from)
+        for system, ranked in rankings.items()
     }
 
 
@@ -136,7 +137,7 @@ class _Systems:
 
     def rank(self, split: Split) -> dict[str, Rankings]:
         """Passage ids for every answerable question of ``split``, by system, as deep as the measures look."""
-        judged = answerable(split.qrels)
+        judged = _answerable(split)
         queries = [query for query in split.queries if query.query_id in judged]
         texts = [query.query for query in queries]
         depth = self._config.evaluate.depth
@@ -192,7 +193,7 @@ def _splits(inputs: Path) -> list[Split]:
         raise DataError("there is nothing to measure; name judged questions under `data.test` or `data.dev`")
     splits = [read_split(inputs, name) for name in names]
     for split in splits:
-        if not answerable(split.qrels):
+        if not _answerable(split):
             raise DataError(
                 f"no question of {split.name!r} has a useful passage in its qrels; "
                 f"see the quarantine of the ingest step for pairs that did not join, or leave it out"
@@ -201,7 +202,7 @@ def _splits(inputs: Path) -> list[Split]:
 
 
 def _report(config: RunConfig, split: Split, values: Mapping[str, Values]) -> CollectionReport:
-    num_unjudged = len(split.queries) - len(answerable(split.qrels))
+    num_unjudged = len(split.queries) - len(_answerable(split))
     return report_collection(split.name, values, config.evaluate, num_unjudged=num_unjudged)
 
 
@@ -282,5 +283,9 @@ def _register(
 def _digest(config: RunConfig, split: Split) -> str:
     """Equal for equal questions, judged alike, over an equal corpus: values can then be compared between runs."""
     texts = {query.query_id: query.query for query in split.queries}
-    judged = {query_id: dict(grades) for query_id, grades in answerable(split.qrels).items()}
-    return fingerprint(texts, judged, corpus_hash(ingested(config).directory, split.corpus))
+    judged = {query_id: dict(grades) for query_id, grades in _answerable(split).items()}
+    return fingerprint(texts, judged, split.relevant_from, corpus_hash(ingested(config).directory, split.corpus))
+
+
+def _answerable(split: Split) -> dict[str, Mapping[str, int]]:
+    return answerable(split.qrels, relevant_from=split.relevant_from)

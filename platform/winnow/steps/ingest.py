@@ -92,7 +92,8 @@ class _Ingest:
         if not qrels:
             raise self._nothing_in(files.qrels, "label")
         named = frozenset(query_id for query_id, _, _ in qrels)
-        return RawSplit(name, corpus, queries, named, self._joined(qrels, queries, corpus, files.qrels))
+        pairs = self._joined(qrels, queries, corpus, files.qrels)
+        return RawSplit(name, corpus, queries, named, pairs, files.relevant_from)
 
     def add_split(self, raw: RawSplit) -> None:
         """Store what is left of a split, and remember what is not. Raises ``DataError`` if no query is left."""

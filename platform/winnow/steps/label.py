@@ -10,22 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow import schema
-from winnow.corpora.store import read_split
+from winnow.corpora.store import labels_hash, read_split
 from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.labels.calibration import Calibration, calibrate_on, draw_queries
 from winnow.labels.config import LabelConfig
-from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, check_evidence, evidence_in
-from winnow.labels.from_judgments import LabelCounts, Labeller
+from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, evidence_in, settings_without_effect
+from winnow.labels.labeller import LabelCounts, Labeller
 from winnow.labels.pools import POOL_COLUMNS, PooledQuery, pooled_queries
-from winnow.pooling.merge import human_positives
 from winnow.records import TrainingExample
 from winnow.steps import annotate, pool
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 EXAMPLES = "training_examples.parquet"
 _BLOCK = 1024
 """Queries that are labelled, and stored, together."""
@@ -40,6 +39,7 @@ class _Judged:
     judgments: JudgmentIndex
     qrels: Mapping[str, Mapping[str, int]]
     """Also of passages outside the pools. Ingest let none through that is not in the corpus."""
+    relevant_from: int
 
     def pool_batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self.pools) as file:
@@ -51,10 +51,8 @@ def plan(config: RunConfig) -> StepPlan:
     judged = find(annotate.plan(config)).directory
     inputs = {name: hash_file(judged / name) for name in (annotate.JUDGMENTS, annotate.JUDGED_QUERIES)}
     inputs[pool.POOLS] = find(pool.plan(config)).content_hash
-    inputs["qrels"] = hash_file(ingested(config).directory / "splits" / "train" / "qrels.parquet")
-    settings = config.label.science()
-    if config.label.min_score == "calibrated":
-        settings["seed"] = config.seed
+    inputs["qrels"] = labels_hash(ingested(config).directory, "train")
+    settings = {**config.label.science(), "judge_gives": sorted(config.annotate.judge.gives), "seed": config.seed}
     return StepPlan("label", STEP_VERSION, config.output, settings, inputs)
 
 
@@ -73,11 +71,13 @@ def label_settings(config: RunConfig) -> LabelConfig:
 
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     judged = _read(config)
-    for note in check_evidence(judged.judgments.held, config.label):
+    evidence = evidence_in(config.annotate.judge.gives, config.label)
+    for note in settings_without_effect(config.annotate.judge.gives, config.label):
         print(f"label: {note}", flush=True)
     calibration = _calibration(config, judged)
     settings = config.label if calibration is None else _with_threshold(config.label, calibration)
-    labels = _write(judged, settings, context)
+    labeller = Labeller(settings, evidence, relevant_from=judged.relevant_from, seed=config.seed)
+    labels = _write(labeller, judged, context)
     num_queries = labels.num_examples + labels.left_out.total()
     if not labels.num_examples:
         raise DataError(
@@ -87,7 +87,7 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     counts = _counts(labels)
     if calibration is not None:
         counts["calibration"] = asdict(calibration)
-    counts["positives_by"] = evidence_in(judged.judgments.held, config.label)
+    counts["positives_by"] = evidence
     _log(config, counts, num_queries, context)
     _report(counts, num_queries=num_queries)
     return counts
@@ -96,21 +96,23 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 def _read(config: RunConfig) -> _Judged:
     judged = find(annotate.plan(config)).directory
     queries = pq.read_table(judged / annotate.JUDGED_QUERIES, columns=["query_id", "status"])
+    split = read_split(ingested(config).directory, "train")
     return _Judged(
         pools=find(pool.plan(config)).directory / pool.POOLS,
         statuses=dict(zip(queries["query_id"].to_pylist(), queries["status"].to_pylist(), strict=True)),
         judgments=JudgmentIndex(pq.read_table(judged / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS)),
-        qrels=read_split(ingested(config).directory, "train").qrels,
+        qrels=split.qrels,
+        relevant_from=split.relevant_from,
     )
 
 
 def _calibration(config: RunConfig, judged: _Judged) -> Calibration | None:
     """The threshold, where one is to be chosen and the positives are taken from scores."""
-    by_score = evidence_in(judged.judgments.held, config.label) == "score"
+    by_score = evidence_in(config.annotate.judge.gives, config.label) == "score"
     if config.label.min_score != "calibrated" or not by_score:
         return None
     ok = (query for query in pooled_queries(judged.pool_batches()) if judged.statuses.get(query.query_id) == "ok")
-    queries = draw_queries(ok, config.label.calibration_queries, seed=config.seed)
+    queries = draw_queries(ok, config.label.calibration_queries, relevant_from=judged.relevant_from, seed=config.seed)
     return calibrate_on(queries, judged.judgments.of)
 
 
@@ -118,8 +120,7 @@ def _with_threshold(settings: LabelConfig, calibration: Calibration) -> LabelCon
     return settings.model_copy(update={"min_score": calibration.threshold})
 
 
-def _write(judged: _Judged, settings: LabelConfig, context: StepContext) -> LabelCounts:
-    labeller = Labeller(settings)
+def _write(labeller: Labeller, judged: _Judged, context: StepContext) -> LabelCounts:
     path = context.directory / EXAMPLES
     with schema.writing_dataset(path, schema.TRAINING_EXAMPLES, fingerprint=context.fingerprint) as append:
         for batch in judged.pool_batches():
@@ -130,8 +131,8 @@ def _write(judged: _Judged, settings: LabelConfig, context: StepContext) -> Labe
 
 def _label(labeller: Labeller, query: PooledQuery, judged: _Judged) -> TrainingExample | None:
     name = query.query_id
-    people = human_positives(judged.qrels.get(name, {}))
-    return labeller.label(query, judged.statuses.get(name, "not_judged"), judged.judgments.of(name), people)
+    grades = judged.qrels.get(name, {})
+    return labeller.label(query, judged.statuses.get(name, "not_judged"), judged.judgments.of(name), grades)
 
 
 def _counts(labels: LabelCounts) -> dict[str, Any]:
@@ -141,7 +142,9 @@ def _counts(labels: LabelCounts) -> dict[str, Any]:
         "positives": {source: labels.sources[source] for source in ("llm", "human", "both")},
         "negatives": labels.num_negatives,
         "without_negatives": labels.num_without_negatives,
-        "human_positives_kept_out": labels.num_kept_out,
+        "withheld": labels.num_withheld,
+        "negatives_overruled": labels.num_kept_out,
+        "positives_overruled": labels.num_vetoed,
         "positives_per_query": {str(number): count for number, count in sorted(labels.num_positives.items())},
         "left_out": dict(labels.left_out),
     }
@@ -164,7 +167,8 @@ def _report(counts: Mapping[str, Any], *, num_queries: int) -> None:
     print(
         f"label: {counts['examples']:,} of {num_queries:,} queries have a positive (left out: {left_out}); "
         f"{counts['negatives'] / counts['examples']:.1f} hard negatives per query, "
-        f"{counts['without_negatives']:,} queries without one",
+        f"{counts['without_negatives']:,} queries without one; {counts['withheld'] / counts['examples']:.1f} passages "
+        f"withheld per query",
         flush=True,
     )
     _report_positives(counts)
@@ -174,8 +178,12 @@ def _report(counts: Mapping[str, Any], *, num_queries: int) -> None:
             f"positives: F1 {found['f1']:.3f}, precision {found['precision']:.3f}, recall {found['recall']:.3f}",
             flush=True,
         )
-    if kept_out := counts["human_positives_kept_out"]:
-        print(f"label: {kept_out:,} human positives were kept out of the hard negatives", flush=True)
+    if counts["negatives_overruled"] or counts["positives_overruled"]:
+        print(
+            f"label: where human labels are used, they overrule {counts['positives_overruled']:,} positives and "
+            f"{counts['negatives_overruled']:,} hard negatives of the judge",
+            flush=True,
+        )
 
 
 def _report_positives(counts: Mapping[str, Any]) -> None:

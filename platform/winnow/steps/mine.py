@@ -12,6 +12,7 @@ from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.corpora.store import passages_path, read_split
 from winnow.labels.mining import MiningConfig, MiningCounts, mine_negatives
+from winnow.labels.sampling import SamplingConfig, as_known
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.progress import progress
@@ -27,9 +28,17 @@ _BLOCK = 256
 
 
 def mine(
-    config: RunConfig, encoder: EncoderConfig, examples: Sequence[TrainingExample], stage: StageConfig, output: Path
+    config: RunConfig,
+    encoder: EncoderConfig,
+    examples: Sequence[TrainingExample],
+    stage: StageConfig,
+    sampling: SamplingConfig,
+    output: Path,
 ) -> Path:
-    """``output`` with the examples of ``stage``: their negatives are those that ``encoder`` finds hard."""
+    """``output`` with the examples of ``stage``: their negatives are those that ``encoder`` finds hard.
+
+    What people said is in them as far as ``sampling`` knows it.
+    """
     if output.exists():
         return output
     assert stage.mine is not None, "steps/train.py mines for stages that ask for it"
@@ -42,7 +51,8 @@ def mine(
         progress(len(examples), label="mine", unit="queries") as bar,
     ):
         for start in range(0, len(examples), _BLOCK):
-            mined = miner.mine(examples[start : start + _BLOCK], stage.name)
+            known = [as_known(each, sampling, seed=config.seed) for each in examples[start : start + _BLOCK]]
+            mined = miner.mine(known, stage.name)
             append(schema.to_table(mined, schema.TRAINING_EXAMPLES))
             bar.advance(len(mined))
     counts = miner.counts
@@ -70,8 +80,8 @@ class _Miner:
     def mine(self, examples: Sequence[TrainingExample], stage: str) -> list[TrainingExample]:
         """``examples``, as those of ``stage``, with new negatives."""
         queries_QD = self._encoder.encode([example.query for example in examples], side="query")
-        # Positives are taken out of a ranking before its ranks are counted.
-        depth = self._config.last_rank + max(len(example.positives) for example in examples)
+        # Positives, and what is withheld, are taken out of a ranking before its ranks are counted.
+        depth = self._config.last_rank + max(len(each.positives) + len(each.withheld) for each in examples)
         rankings = self._search(queries_QD, k=depth)
         mined = []
         for example, query_D, ranked in zip(examples, queries_QD, rankings, strict=True):

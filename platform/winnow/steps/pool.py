@@ -17,15 +17,16 @@ from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
 from winnow.corpora.raw import REASONS
-from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split, split_hash
+from winnow.corpora.store import Split, corpus_hash, labels_hash, passages_path, read_passages, read_split, split_hash
 from winnow.corpora.trec_run import TrecRun, scan_run
 from winnow.errors import ConfigError, DataError
-from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
+from winnow.files import hash_tree, read_json, replacing, write_json
+from winnow.grades import relevant
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.models import locate_model
 from winnow.pooling.config import DenseSourceConfig, SourceConfig, TrecRunSourceConfig
-from winnow.pooling.merge import RankedList, human_positives, merge_ranked_lists
+from winnow.pooling.merge import RankedList, merge_ranked_lists
 from winnow.pooling.report import NO_HUMAN_POSITIVES, plot_recall, render_counts, render_recall
 from winnow.pooling.statistics import PoolCounter, PoolStatistics, statistics_from_json, statistics_to_json
 from winnow.progress import progress
@@ -57,7 +58,7 @@ def plan(config: RunConfig) -> StepPlan:
     inputs = {
         "corpus": corpus_hash(texts),
         "queries": split_hash(texts, "train"),
-        "qrels": hash_file(texts / "splits" / "train" / "qrels.parquet")[:16],
+        "qrels": labels_hash(texts, "train"),
     }
     settings: dict[str, Any] = {"pool": config.pool.science(), "seed": config.seed}
     for source in config.pool.sources:
@@ -195,6 +196,7 @@ class _Pools:
     ) -> None:
         self._config = config
         self._qrels = split.qrels
+        self._relevant_from = split.relevant_from
         self._passages = passages
         self._rankers = rankers
         self._counter = PoolCounter({source.name: source.depth for source in config.pool.sources})
@@ -222,9 +224,10 @@ class _Pools:
             max_passages=settings.max_passages,
             seed=self._config.seed,
             human_labels=human_labels,
+            relevant_from=self._relevant_from,
             add_human_positives=settings.add_human_positives,
         )
-        self._counter.count(merged, lists, set(human_positives(human_labels)))
+        self._counter.count(merged, lists, relevant(human_labels, self._relevant_from))
         return merged
 
 

@@ -157,7 +157,13 @@ def dev_questions(config: RunConfig, directory: Path) -> Path | None:
         return None
     inputs = ingested(config).directory
     split = read_split(inputs, "dev")
-    chosen = choose_dev(split.qrels, passage_ids(inputs, split.corpus), config.train.dev, seed=config.seed)
+    chosen = choose_dev(
+        split.qrels,
+        passage_ids(inputs, split.corpus),
+        config.train.dev,
+        seed=config.seed,
+        relevant_from=split.relevant_from,
+    )
     print(
         f"train: dev measures on {len(chosen.queries):,} questions and {len(chosen.passages):,} passages (left out: "
         f"{chosen.num_unjudged:,} without a useful passage, {chosen.num_unfindable:,} whose useful passages are not in "
@@ -171,7 +177,14 @@ def dev_questions(config: RunConfig, directory: Path) -> Path | None:
     if not tokens.exists():
         passages = read_passages(inputs, split.corpus, only=chosen.passages)
         tokenise(select_texts(queries, chosen.passages, passages), config.encoder, tokens)
-    return write_dev(directory / ".dev.json", chosen.queries, chosen.passages, split.qrels, tokens=tokens)
+    return write_dev(
+        directory / ".dev.json",
+        chosen.queries,
+        chosen.passages,
+        split.qrels,
+        relevant_from=split.relevant_from,
+        tokens=tokens,
+    )
 
 
 def _at_limit(config: RunConfig, tokens: TokenStore) -> dict[str, int]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.store import corpus_hash, has_dev, read_split, split_hash
+from winnow.corpora.store import corpus_hash, has_dev, labels_hash, read_split, split_hash
 from winnow.errors import ConfigError
-from winnow.files import hash_file, write_json
+from winnow.files import write_json
 from winnow.modeling.card import ModelCard, write_card
 from winnow.modeling.encoder import build_encoder
 from winnow.steps import label
@@ -23,7 +23,7 @@ from winnow.steps.stage import ENCODER, Stage, dev_questions, kept_measures, run
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 from winnow.training.examples import read_examples, usable_examples
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 STAGES = "stages"
 
 
@@ -54,7 +54,9 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
         for number, (stage, settings) in enumerate(staged, start=1):
             folder = directory / STAGES / f"{number}-{stage.name}"
             folder.mkdir(parents=True, exist_ok=True)
-            own = labels if stage.mine is None else mine(config, encoder, examples, stage, folder / EXAMPLES)
+            own = labels
+            if stage.mine is not None:
+                own = mine(config, encoder, examples, stage, settings.sampling, folder / EXAMPLES)
             first_step = sum(report["num_steps"] for report in reports)
             begun = Stage(number, stage.name, settings, encoder, own, first_step, folder)
             reports.append(run_stage(config, context, begun, usable[number - 1], dev))
@@ -113,9 +115,8 @@ def _dev_inputs(config: RunConfig) -> dict[str, str]:
     directory = ingested(config).directory
     if not has_dev(directory):
         raise ConfigError("train.dev measures on dev questions, and there is no `data.dev`; add it, or drop train.dev")
-    qrels = hash_file(directory / "splits" / "dev" / "qrels.parquet")[:16]
     corpus = corpus_hash(directory, read_split(directory, "dev").corpus)
-    return {"dev": fingerprint(split_hash(directory, "dev"), qrels, corpus)}
+    return {"dev": fingerprint(split_hash(directory, "dev"), labels_hash(directory, "dev"), corpus)}
 
 
 def _flat(prefix: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def split_evenly(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
 def mark_pairs(groups: Sequence[Group], passage_ids: Sequence[str], *, with_utilities: bool) -> ScoreLabels:
     """What each query of ``groups`` may make of each passage of the batch.
 
-    A passage counts once per query, however many queries brought it. A labelled positive of the query that
-    was not drawn in this epoch leaves the candidates, even if another query brings it: it is never a negative.
+    A passage counts once per query, however many queries brought it. What the query withholds, such as a positive
+    that was not drawn in this epoch, leaves the candidates, even if another query brings it: it is never a negative.
     """
     column_of = {passage_id: column for column, passage_id in enumerate(passage_ids)}
     shape = len(groups), len(passage_ids)

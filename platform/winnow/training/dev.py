@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from winnow.errors import DataError
 from winnow.evaluation.measures import Qrels, answerable, mean, measure_rankings
+from winnow.grades import relevant
 from winnow.modeling.protocol import Side
 from winnow.seeding import derive_seed
 from winnow.training.batches import split_evenly
@@ -31,6 +32,7 @@ class DevSet:
     passages: tuple[str, ...]
     qrels: Qrels
     tokens: TokenStore
+    relevant_from: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,16 @@ class DevChoice:
     """Questions beyond ``max_queries``."""
 
 
-def choose_dev(qrels: Qrels, passage_ids: Sequence[str], config: DevConfig, *, seed: int) -> DevChoice:
+def choose_dev(
+    qrels: Qrels, passage_ids: Sequence[str], config: DevConfig, *, seed: int, relevant_from: int = 1
+) -> DevChoice:
     """Questions that can be answered from the corpus ``passage_ids``, and passages to search. Raises ``DataError``.
 
     All useful passages of the chosen questions are among the passages, even if they alone are more than
     ``max_passages``. Equal seeds choose alike, whatever the order of ``qrels``.
     """
-    useful = {
-        query_id: {passage_id for passage_id, grade in judged.items() if grade > 0}
-        for query_id, judged in answerable(qrels).items()
-    }
+    judged = answerable(qrels, relevant_from=relevant_from)
+    useful = {query_id: relevant(grades, relevant_from) for query_id, grades in judged.items()}
     known = set().union(*useful.values()).intersection(passage_ids)
     findable = sorted(query_id for query_id in useful if useful[query_id] & known)
     if not findable:
@@ -120,7 +122,7 @@ class DevEvaluation:
         best_QK = scores_QP[:, by_id].argsort(dim=1, descending=True, stable=True)[:, :depth]
         rankings = {query: [names[k] for k in row] for query, row in zip(queries, best_QK.tolist(), strict=True)}
         qrels = {query_id: self._dev.qrels[query_id] for query_id in self._dev.queries}
-        values = measure_rankings(rankings, qrels, self._config.measures)
+        values = measure_rankings(rankings, qrels, self._config.measures, relevant_from=self._dev.relevant_from)
         return [mean(values[name]) for name in self._config.measures]
 
 

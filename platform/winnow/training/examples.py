@@ -8,13 +8,24 @@ from typing import Any
 
 from winnow import schema
 from winnow.errors import DataError
-from winnow.labels.sampling import eligible_positives
-from winnow.records import LabelledPassage, TrainingExample
+from winnow.labels.sampling import as_known, eligible_positives
+from winnow.records import LabelledPassage, LabelSource, TrainingExample
 from winnow.training.config import TrainConfig
 
 _NO_POSITIVE = "no_positive"
 _NO_UTILITIES = "fewer_than_two_utilities"
-_SOURCES = {"llm", "human", "both"}
+_SOURCES: dict[str, set[LabelSource]] = {
+    "positives": {"llm", "human", "both"},
+    "negatives": {"llm", "human", "both", "mined"},
+    "withheld": {"llm", "human", "both"},
+}
+_WHO: dict[LabelSource, tuple[LabelSource, ...]] = {
+    "llm": ("llm",),
+    "human": ("human",),
+    "both": ("llm", "human"),
+    # An encoder's find replaces what anybody said of it.
+    "mined": ("llm", "human"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,25 +68,29 @@ def _unusable(example: TrainingExample, config: TrainConfig, seed: int) -> str |
     positives = eligible_positives(example, config.sampling, seed=seed)
     if not config.loss.learns_from_utility:
         return None if positives else _NO_POSITIVE
-    known = [p for p in (*positives, *example.negatives) if p.utility_score is not None]
+    negatives = as_known(example, config.sampling, seed=seed).negatives
+    known = [p for p in (*positives, *negatives) if p.utility_score is not None]
     return None if len(known) >= 2 else _NO_UTILITIES
 
 
 def _check_labels(example: TrainingExample, path: Path) -> None:
-    ids = [passage.passage_id for passage in (*example.positives, *example.negatives)]
-    twice = [passage_id for passage_id, count in Counter(ids).items() if count > 1]
+    held: Counter[tuple[str, LabelSource]] = Counter()
+    for side in _SOURCES:
+        for passage in getattr(example, side):
+            if passage.source not in _SOURCES[side]:
+                raise DataError(
+                    f"{path}: query {example.query_id!r} has {passage.source!r} as source in {side}, "
+                    f"expected one of {sorted(_SOURCES[side])}: it says whose labels a run may train on"
+                )
+            held.update((passage.passage_id, who) for who in _WHO[passage.source])
+    twice = [(passage_id, who) for (passage_id, who), count in held.items() if count > 1]
     if twice:
         raise DataError(
-            f"{path}: query {example.query_id!r} lists passage {twice[0]!r} more than once; "
-            f"a passage is one positive or one negative of a query"
-        )
-    if strange := {passage.source for passage in example.positives} - _SOURCES:
-        raise DataError(
-            f"{path}: query {example.query_id!r} has a positive of source {sorted(strange)[0]!r}, "
-            f"expected one of {sorted(_SOURCES)}: it says whose labels a run may train on"
+            f"{path}: query {example.query_id!r} has passage {twice[0][0]!r} more than once by {twice[0][1]!r}; "
+            f"the judge and people may differ, but each holds one opinion of a passage"
         )
 
 
 def _example(row: dict[str, Any]) -> TrainingExample:
-    positives, negatives = (tuple(LabelledPassage(**p) for p in row[side]) for side in ("positives", "negatives"))
-    return TrainingExample(row["query_id"], row["query"], positives, negatives, row["stage"])
+    sides = (tuple(LabelledPassage(**p) for p in row[side]) for side in _SOURCES)
+    return TrainingExample(row["query_id"], row["query"], *sides, stage=row["stage"])

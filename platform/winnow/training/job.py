@@ -90,10 +90,13 @@ def _publish(encoder: DenseEncoder, output: Path) -> None:
     building.rename(output)
 
 
-def write_dev(path: Path, queries: Sequence[str], passages: Sequence[str], qrels: Qrels, *, tokens: Path) -> Path:
+def write_dev(
+    path: Path, queries: Sequence[str], passages: Sequence[str], qrels: Qrels, *, relevant_from: int, tokens: Path
+) -> Path:
     """``path``, a JSON file of dev questions, by id; their texts are tokenised in ``tokens``."""
     judged = {query_id: dict(qrels[query_id]) for query_id in queries}
-    return write_json(path, {"queries": queries, "passages": passages, "qrels": judged, "tokens": str(tokens)})
+    fields = {"queries": queries, "passages": passages, "qrels": judged, "relevant_from": relevant_from}
+    return write_json(path, {**fields, "tokens": str(tokens)})
 
 
 def _read_dev(path: Path) -> DevSet:
@@ -103,4 +106,5 @@ def _read_dev(path: Path) -> DevSet:
         passages=tuple(fields["passages"]),
         qrels=fields["qrels"],
         tokens=TokenStore(Path(fields["tokens"])),
+        relevant_from=fields["relevant_from"],
     )

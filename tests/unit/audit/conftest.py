@@ -13,7 +13,8 @@ Rows = Mapping[str, str]
 @pytest.fixture
 def judged() -> Callable[..., JudgedPairs]:
     """Makes pairs of ``{query id: passages}``. A passage is ``J`` (the judge's positive), ``H`` (a human positive),
-    ``B`` (both) or ``.``; scores fall with the position unless given, and the n-th passage has n words."""
+    ``B`` (both), ``V`` (the judge's positive, vetoed by people), ``-`` (vetoed) or ``.``; scores fall with the position
+    unless given, the n-th passage has n words, and a list had it at rank n."""
 
     def make(rows: Rows, *, scores: Mapping[str, list[float]] | None = None) -> JudgedPairs:
         marks = [mark for passages in rows.values() for mark in passages]
@@ -26,8 +27,10 @@ def judged() -> Callable[..., JudgedPairs]:
             passage_id_N=np.array([f"p{position}" for position in positions], dtype=object),
             position_N=np.array(positions, dtype=np.int64),
             num_words_N=np.array(positions, dtype=np.int64),
-            is_positive_N=np.array([mark in "JB" for mark in marks], dtype=bool),
+            is_positive_N=np.array([mark in "JBV" for mark in marks], dtype=bool),
             is_human_N=np.array([mark in "HB" for mark in marks], dtype=bool),
+            is_decided_N=np.array([mark in "HBV-" for mark in marks], dtype=bool),
+            best_rank_N=np.array(positions, dtype=float),
             score_N=np.array([score for query_id in rows for score in found[query_id]], dtype=float),
         )
 

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from winnow import schema
-from winnow.audit.pairs import collect_pairs, evidence_of, score_of
+from winnow.audit.pairs import Reading, collect_pairs, evidence_of, score_of
 from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex
+from winnow.pooling.order import PoolOrder
 from winnow.records import Judgment
 
 KEY = {"pool_id": "0", "judge_id": "j"}
@@ -23,21 +24,30 @@ def pools(**passages):
     rows = [
         {
             "query_id": query_id,
-            "passages": [{"passage_id": p, "text": text, "human_label": label} for p, text, label in candidates],
+            "passages": [
+                {"passage_id": p, "text": text, "human_label": label, "found_by": [{"rank": r} for r in (7, 3)]}
+                if p != "alone"
+                else {"passage_id": p, "text": text, "human_label": label, "found_by": []}
+                for p, text, label in candidates
+            ],
         }
         for query_id, candidates in passages.items()
     ]
     return pa.Table.from_pylist(rows).to_batches(max_chunksize=1)
 
 
-def best(evidence):
+def best(order, evidence):
     return {max(evidence, key=lambda judgment: judgment.utility_score).passage_id} if evidence else set()
+
+
+def reading(positives_of=best, *, evidence="score", relevant_from=1):
+    return Reading(evidence, positives_of, relevant_from, seed=1)
 
 
 def test_pairs_hold_both_labels_the_position_and_the_length():
     index = judgments(("q1", "a", {"utility_score": 0.5}), ("q1", "b", {"utility_score": 0.9}))
 
-    pairs = collect_pairs(pools(q1=[("b", " three  little words ", None), ("a", "one", 2)]), {"q1"}, index, best)
+    pairs = collect_pairs(pools(q1=[("b", " three  little words ", None), ("a", "one", 2)]), {"q1"}, index, reading())
 
     assert pairs.query_ids == ("q1",)
     assert pairs.passage_id_N.tolist() == ["b", "a"]
@@ -51,21 +61,45 @@ def test_pairs_hold_both_labels_the_position_and_the_length():
 def test_a_human_label_of_zero_and_none_at_all_are_no_positives():
     index = judgments(("q1", "a", {"utility_score": 0.5}))
 
-    pairs = collect_pairs(pools(q1=[("a", "x", 0), ("b", "y", None)]), {"q1"}, index, best)
+    pairs = collect_pairs(pools(q1=[("a", "x", 0), ("b", "y", None)]), {"q1"}, index, reading())
 
     assert pairs.is_human_N.tolist() == [False, False]
+    assert pairs.is_decided_N.tolist() == [True, False]
+
+
+def test_a_grade_below_the_lowest_relevant_one_decides_nothing():
+    rows = pools(q1=[("a", "x", 1), ("b", "x", 2), ("c", "x", 3), ("d", "x", 0), ("alone", "x", None)])
+
+    pairs = collect_pairs(rows, {"q1"}, judgments(), reading(lambda *_: set(), relevant_from=2))
+
+    assert pairs.is_human_N.tolist() == [False, True, True, False, False]
+    assert pairs.is_decided_N.tolist() == [False, True, True, True, False]
+
+
+def test_the_label_policy_is_told_where_the_lists_had_the_passages():
+    orders = []
+
+    def remember(order, evidence):
+        orders.append(order)
+        return set()
+
+    pairs = collect_pairs(pools(q1=[("a", "x", 1), ("alone", "x", 1)]), {"q1"}, judgments(), reading(remember))
+
+    assert orders == [PoolOrder("q1", {"a": 3, "alone": None}, 1)]
+    assert pairs.best_rank_N.tolist() == [3.0, math.inf]
+    assert pairs.order("q1", slice(0, 2), seed=1) == PoolOrder("q1", {"a": 3}, 1)
 
 
 def test_queries_that_failed_are_left_out():
     index = judgments(("q2", "a", {"utility_score": 0.5}))
 
-    pairs = collect_pairs(pools(q1=[("a", "x", 1)], q2=[("a", "x", 1)]), {"q2"}, index, best)
+    pairs = collect_pairs(pools(q1=[("a", "x", 1)], q2=[("a", "x", 1)]), {"q2"}, index, reading())
 
     assert (pairs.query_ids, pairs.query_N.tolist()) == (("q2",), [0])
 
 
 def test_no_judgments_are_no_pairs():
-    pairs = collect_pairs(pools(q1=[("a", "x", 1)]), set(), judgments(), best)
+    pairs = collect_pairs(pools(q1=[("a", "x", 1)]), set(), judgments(), reading())
 
     assert (pairs.num_queries, len(pairs.query_N), pairs.sums(pairs.is_human_N).tolist()) == (0, 0, [])
 
@@ -88,15 +122,15 @@ def test_scores_order_passages_as_the_judge_does(judgment, evidence, expected):
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("gives", "expected"),
     [
-        ({"utility_score": 1.0}, "score"),
-        ({"utility_rank": 1, "utility_score": 0.5}, "rank"),
-        ({"is_useful": True}, "verdict"),
+        ({"utility_score"}, "score"),
+        ({"utility_rank", "utility_score", "is_relevant"}, "rank"),
+        ({"is_useful", "is_relevant"}, "verdict"),
     ],
 )
-def test_the_kind_of_evidence_is_that_of_the_judge_and_not_of_one_query(fields, expected):
-    assert evidence_of(judgments(("q1", "a", {"is_useful": False}), ("q2", "b", fields)).held) == expected
+def test_the_kind_of_evidence_is_that_of_the_judge_and_not_of_one_query(gives, expected):
+    assert evidence_of(gives) == expected
 
 
 def test_some_pairs_keep_only_the_queries_that_have_one(judged):

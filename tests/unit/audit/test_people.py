@@ -34,6 +34,22 @@ def test_kappa_by_hand(judged):
     assert found.kappa.value == pytest.approx((0.5 - chance) / (1 - chance))
 
 
+def test_judged_pairs_alone_leave_out_what_people_have_not_decided(judged):
+    """Decided: B, V, -, H, B. Judge and people say yes 2, judge only 1, people only 1, neither 1 of 5."""
+    found = compare(judged({"q1": "BV-J.", "q2": "H.JB"}))
+
+    alone = found.judged_alone
+    assert alone.num_pairs == 5
+    assert (alone.precision.value, alone.recall.value) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    chance = (3 * 3 + 2 * 2) / 25
+    assert alone.kappa.value == pytest.approx((3 / 5 - chance) / (1 - chance))
+    assert found.precision.value == pytest.approx(2 / 5)
+
+
+def test_where_people_rejected_nothing_there_is_no_agreement_on_judged_pairs_alone(judged):
+    assert compare(judged({"q1": "BJ.", "q2": "H."})).judged_alone is None
+
+
 def test_order_of_the_judge_stands_beside_that_of_other_scorers(judged):
     """The judge ranks q1's positive first of 3 and q2's last of 2; the other scorer the other way round."""
     pairs = judged({"q1": "H..", "q2": ".H"})

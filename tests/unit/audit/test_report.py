@@ -147,10 +147,24 @@ def test_without_human_labels_the_rest_is_reported(judged):
 
     text = render_markdown(found)
 
-    assert "No pool holds a passage with a human label above 0" in text
+    assert "No pool holds a passage that people called relevant" in text
     assert "against human ones" not in text
     assert "Positives by position in the pool" in text
     assert main_numbers(found).keys() == {"ok_share", "position.p", "length.rho"}
+
+
+def test_agreement_on_judged_pairs_alone_stands_beside_the_sparse_figure_where_people_rejected_passages(judged, usual):
+    """One of two judged positives is right; of four positives of the judge, three go unlabelled or are vetoed."""
+    found = report(judged({"q1": "BVJJ-."}), outcomes(q1="ok"))
+
+    text = render_markdown(found)
+
+    assert "| precision | 0.250 |" in text
+    assert "| precision, judged pairs alone | 0.500 |" in text
+    assert "Judged pairs alone are the 3 that people called relevant or not relevant" in text
+    assert main_numbers(found)["judged_alone.precision"] == 0.5
+    assert report_from_json(report_to_json(found)) == found
+    assert "No agreement on judged pairs alone: people have rejected no passage" in render_markdown(usual)
 
 
 def test_where_nothing_was_judged_the_statuses_are_reported(empty, tmp_path):

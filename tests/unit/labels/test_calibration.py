@@ -50,14 +50,14 @@ def pooled(query_id: str, **labels: int | None) -> PooledQuery:
 def test_queries_are_drawn_by_seed_among_those_with_a_human_positive_in_any_order():
     pools = [pooled(f"q{number}", a=1 if number % 2 else 0, b=None) for number in range(40)]
 
-    drawn = draw_queries(pools, 5, seed=1)
+    drawn = draw_queries(pools, 5, relevant_from=1, seed=1)
 
-    assert draw_queries(pools[::-1], 5, seed=1) == drawn
-    assert draw_queries(pools, 5, seed=2) != drawn
+    assert draw_queries(pools[::-1], 5, relevant_from=1, seed=1) == drawn
+    assert draw_queries(pools, 5, relevant_from=1, seed=2) != drawn
     assert len(drawn) == 5
     assert all(int(name[1:]) % 2 for name in drawn)
     assert set(drawn.values()) == {frozenset("a")}
-    assert len(draw_queries(pools, 500, seed=1)) == 20
+    assert len(draw_queries(pools, 500, relevant_from=1, seed=1)) == 20
 
 
 def test_only_scored_passages_of_the_drawn_queries_count():

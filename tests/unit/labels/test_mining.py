@@ -1,5 +1,7 @@
 """Hard negatives from an encoder's ranking."""
 
+from dataclasses import replace
+
 import pytest
 
 from winnow.config import build_config
@@ -27,6 +29,13 @@ def test_the_best_ranked_passages_replace_the_negatives_hardest_first_and_never_
 
     assert [(n.passage_id, n.source) for n in found.negatives] == [(name, "mined") for name in "abcd"]
     assert (found.query_id, found.query, found.positives) == (EXAMPLE.query_id, EXAMPLE.query, EXAMPLE.positives)
+
+
+def test_what_is_withheld_is_taken_out_before_ranks_are_counted_like_a_positive():
+    withholding = replace(EXAMPLE, withheld=(LabelledPassage("a", "llm"), LabelledPassage("c", "human")))
+
+    assert mined(margin=None, example=withholding) == "bd"
+    assert mined(margin=None, example=withholding, first_rank=2, last_rank=2) == "d"
 
 
 def test_what_scores_nearer_than_the_margin_to_the_best_positive_is_left_out():

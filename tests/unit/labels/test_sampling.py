@@ -1,5 +1,7 @@
 """Which positives and hard negatives make a query's group: how many, and whose."""
 
+from dataclasses import replace
+
 import pytest
 
 from winnow.config import build_config
@@ -185,13 +187,54 @@ def test_other_seeds_know_the_labels_of_other_queries():
     assert known[0] != known[1]
 
 
+# What people overrule
+
+DISPUTED = TrainingExample(
+    "q1",
+    "a question",
+    (LabelledPassage("vetoed", "llm"), LabelledPassage("agreed", "both"), LabelledPassage("found", "human")),
+    (LabelledPassage("found", "llm"), LabelledPassage("plain", "llm"), LabelledPassage("vetoed", "human")),
+    (LabelledPassage("near", "llm"), LabelledPassage("related", "human")),
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "positives", "negatives", "withheld"),
+    [
+        ({}, "agreed", "plain vetoed", "found near related"),
+        ({"labels": "union"}, "agreed found", "plain vetoed", "near related"),
+        ({"labels": "human"}, "agreed found", "plain vetoed", "near related"),
+        ({"human_positives": "exclude"}, "", "plain vetoed", "agreed found near related"),
+        ({"human_positives": "include"}, "agreed found", "plain vetoed", "near related"),
+        # Nothing that people said is left: neither vetoes, nor positives, nor what they kept out of the negatives.
+        ({"human_share": 0}, "vetoed agreed", "found plain", "near"),
+        ({"human_share": 0, "labels": "union"}, "vetoed agreed", "found plain", "near"),
+    ],
+)
+def test_people_overrule_the_judge_where_they_are_known(settings, positives, negatives, withheld):
+    [group] = draw(DISPUTED, group_size=9, **settings)
+
+    assert " ".join(ids(group.positives)) == positives
+    assert " ".join(ids(group.negatives)) == negatives
+    assert group.withheld == set(withheld.split())
+
+
+def test_a_share_of_the_queries_is_cleaned_and_vetoed_also_with_labels_of_the_judge():
+    queries = [replace(DISPUTED, query_id=f"q{i}") for i in range(60)]
+
+    groups = [draw(query, group_size=9, human_share=0.5)[0] for query in queries]
+
+    patterns = {(" ".join(ids(group.positives)), " ".join(ids(group.negatives))) for group in groups}
+    assert patterns == {("agreed", "plain vetoed"), ("vetoed agreed", "found plain")}
+
+
 # Settings
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"labels": "llm", "human_share": 0.2}, "human_share=0.2 has no effect with labels: llm"),
+        ({"human_positives": "exclude", "human_share": 0}, "human_positives=exclude has no effect with human_share=0"),
         ({"labels": "human", "human_positives": "include"}, "human_positives=include"),
         ({"labels": "human", "human_positives": "exclude"}, "human_positives=exclude"),
         ({"labels": "human", "human_share": 0}, "leaves no positive"),

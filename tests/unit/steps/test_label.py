@@ -21,23 +21,34 @@ OWN = [(i, f"p{i}") for i in range(NUMBER)]
 """Every question's own passage."""
 
 
-def configure(folder: Path, *, qrels: Sequence[tuple[int, str]] = OWN, **settings) -> RunConfig:
+LISTWISE = {"kind": "listwise"}
+
+
+def configure(
+    folder: Path,
+    *,
+    qrels: Sequence[tuple[int, str] | tuple[int, str, int]] = OWN,
+    judge: dict | None = None,
+    relevant_from: int = 1,
+    **settings,
+) -> RunConfig:
     """Question i shares a word with passage i and another with all passages but ``far``, which no pool holds."""
     passages = [{"_id": f"p{i}", "text": f"answer number{i} about things"} for i in range(NUMBER)]
     passages.append({"_id": "far", "text": "elsewhere entirely"})
     queries = [{"_id": f"q{i}", "text": f"number{i} things"} for i in range(NUMBER)]
     for name, rows in {"corpus": passages, "queries": queries}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "qrels.tsv").write_text("".join(f"q{i} 0 {passage} 1\n" for i, passage in qrels))
+    (folder / "qrels.tsv").write_text("".join(f"q{i} 0 {passage} {(*grade, 1)[0]}\n" for i, passage, *grade in qrels))
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "config.json").write_text("{}")
-    train = {"queries": "queries.jsonl", **({"qrels": "qrels.tsv", "questions": "all"} if qrels else {})}
+    judged = {"qrels": "qrels.tsv", "questions": "all", "relevant_from": relevant_from}
+    train = {"queries": "queries.jsonl", **(judged if qrels else {})}
     whole = {
         "output": str(folder / "runs"),
         "data": {"corpus": {"path": "corpus.jsonl"}, "train": train},
         "encoder": {"model": "./unused"},
         "pool": {"sources": [{"kind": "bm25"}], "max_passages": 3},
-        "annotate": {"engine": {"kind": "vllm", "model": "./model"}},
+        "annotate": {"engine": {"kind": "vllm", "model": "./model"}, **({"judge": judge} if judge else {})},
         "label": settings,
         "train": {"loss": {"temperature": 0.05}},
     }
@@ -81,6 +92,11 @@ def by_score(query_id: str, passage: dict) -> dict:
 def by_verdict(query_id: str, passage: dict) -> dict:
     """The judge calls the other passages useful, and misses the question's own."""
     return {"is_useful": not is_right(query_id, passage), "is_relevant": True}
+
+
+def by_rank(query_id: str, passage: dict) -> dict:
+    """A judge that finds nothing relevant, in any pool."""
+    return {"is_relevant": False}
 
 
 def examples_in(directory: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -133,18 +149,62 @@ def test_each_positive_says_who_named_it_also_outside_the_pool_and_for_queries_t
     assert "the judge alone 3, by people alone 2, by both 1; 1 queries have only human ones" in said
 
 
-def test_human_positives_that_the_judge_rejects_are_positives_not_negatives_and_are_counted(tmp_path, capsys):
-    config = configure(tmp_path)
+def test_what_people_say_against_the_judge_is_stored_beside_it_and_counted(tmp_path, capsys):
+    """In q0 people veto one of the judge's positives, too."""
+    config = configure(tmp_path, judge=LISTWISE)
     publish_judgments(config, by_verdict)
+    vetoed = next(p for p in examples_in(label.label(config).directory)["q0"][0] if p != "p0")
+    config = configure(tmp_path, judge=LISTWISE, qrels=[*OWN, (0, vetoed, 0)])
+    publish_judgments(config, by_verdict)
+    capsys.readouterr()
 
     result = label.label(config)
 
-    named = sources_in(result.directory)
-    for query_id, (_, negatives) in examples_in(result.directory).items():
-        assert named[query_id][f"p{query_id[1:]}"] == "human"
-        assert f"p{query_id[1:]}" not in negatives
-    assert (result.summary["positives_by"], result.summary["human_positives_kept_out"]) == ("useful", NUMBER)
-    assert f"{NUMBER} human positives were kept out" in capsys.readouterr().out
+    for row in pq.read_table(result.directory / label.EXAMPLES).to_pylist():
+        own = f"p{row['query_id'][1:]}"
+        assert {p["passage_id"]: p["source"] for p in row["positives"]}[own] == "human"
+        assert {p["passage_id"]: p["source"] for p in row["negatives"]}[own] == "llm"
+        if row["query_id"] == "q0":
+            assert {p["passage_id"]: p["source"] for p in row["positives"]}[vetoed] == "llm"
+            assert {p["passage_id"]: p["source"] for p in row["negatives"]}[vetoed] == "human"
+    assert result.summary["positives_by"] == "useful"
+    assert (result.summary["negatives_overruled"], result.summary["positives_overruled"]) == (NUMBER, 1)
+    assert f"they overrule 1 positives and {NUMBER} hard negatives of the judge" in capsys.readouterr().out
+
+
+def test_the_lowest_relevant_grade_is_another_input_and_moves_what_is_below_it_to_the_withheld(tmp_path):
+    stored = []
+    for relevant_from in (1, 2):
+        config = configure(tmp_path, qrels=[(0, "far", 1), (1, "far", 2)], relevant_from=relevant_from)
+        publish_judgments(config, by_score)
+        rows = pq.read_table(label.label(config).directory / label.EXAMPLES).to_pylist()
+        sides = ("positives", "withheld")
+        stored.append([[side for side in sides if "far" in str(row[side])] for row in rows[:2]])
+
+    assert stored == [[["positives"], ["positives"]], [["withheld"], ["positives"]]]
+
+
+def test_a_judge_of_rankings_that_found_nothing_anywhere_leaves_its_negatives_to_the_human_positives(tmp_path):
+    """No row holds a rank; the configuration says that the judge gives them."""
+    config = configure(tmp_path, judge={**LISTWISE, "verdict": "ranking"})
+    publish_judgments(config, by_rank)
+
+    result = label.label(config)
+
+    assert result.summary["positives_by"] == "rank"
+    assert {positives[0] for positives, _ in examples_in(result.directory).values()} == {f"p{i}" for i in range(NUMBER)}
+    assert all(len(negatives) == 3 for _, negatives in examples_in(result.directory).values())
+    assert result.summary["negatives_overruled"] == NUMBER
+
+
+def test_the_best_of_a_selection_is_what_the_lists_had_highest_not_the_first_id(tmp_path):
+    config = configure(tmp_path, qrels=[], judge=LISTWISE, max_positives=1)
+    publish_judgments(config, lambda query_id, passage: {"is_useful": True, "is_relevant": True})
+
+    examples = examples_in(label.label(config).directory)
+
+    # BM25 has each question's own passage first; p0 is in more pools than its own.
+    assert {name: positives for name, (positives, _) in examples.items()} == {f"q{i}": [f"p{i}"] for i in range(NUMBER)}
 
 
 def test_other_human_labels_are_another_input_of_labelling(tmp_path):
@@ -191,7 +251,7 @@ def test_calibration_on_failed_queries_alone_is_an_error_that_says_what_to_do(tm
 
 
 def test_settings_without_effect_on_this_judge_are_said(tmp_path, capsys):
-    config = configure(tmp_path, max_drop=0.1)
+    config = configure(tmp_path, max_drop=0.1, judge=LISTWISE)
     publish_judgments(config, by_verdict)
 
     label.label(config)
@@ -211,5 +271,5 @@ def test_no_positive_anywhere_is_an_error_with_the_reasons(tmp_path):
     config = configure(tmp_path, qrels=[], min_score=99.0)
     publish_judgments(config, by_score, failed=["q1"])
 
-    with pytest.raises(DataError, match=r"none of 6 queries.*'malformed': 1|none of 6 queries.*'no_positive': 5"):
+    with pytest.raises(DataError, match=r"none of 6 queries.*\{'no_positive': 5, 'malformed': 1\}"):
         label.label(config)

@@ -1,5 +1,7 @@
 """What of the training examples can be used."""
 
+from dataclasses import replace
+
 import pytest
 
 from winnow import schema
@@ -28,7 +30,8 @@ def write(tmp_path, *examples):
 
 
 def test_examples_come_back_as_they_were_written(tmp_path):
-    written = [example("q1", ["a"], ["b", "c"], 0.5), example("q2", [], ["a"])]
+    withholding = replace(example("q3", ["a"], ["b"]), withheld=(LabelledPassage("c", "both", 0.5, 1.0),))
+    written = [example("q1", ["a"], ["b", "c"], 0.5), example("q2", [], ["a"]), withholding]
 
     assert read_examples(write(tmp_path, *written)) == written
 
@@ -51,6 +54,25 @@ def test_examples_whose_positives_no_stage_may_draw_are_left_out():
     assert usable.left_out == {"no_positive": 1}
 
 
+def test_a_query_whose_only_positive_people_veto_teaches_those_alone_who_do_not_know_it():
+    vetoed = TrainingExample("q2", "?", (LabelledPassage("a", "llm"),), (LabelledPassage("a", "human"),))
+    rows = [example("q1", ["a"], ["b"]), vetoed]
+    blind = LIKELIHOOD.model_copy(update={"sampling": SamplingConfig(human_share=0)})
+
+    assert [kept.query_id for kept in usable_examples(rows, LIKELIHOOD, seed=1).examples] == ["q1"]
+    assert [kept.query_id for kept in usable_examples(rows, blind, seed=1).examples] == ["q1", "q2"]
+
+
+def test_distillation_counts_the_utilities_of_what_may_be_drawn():
+    """b is people's negative, which only a run that knows them draws."""
+    scored = {name: LabelledPassage(name, who, utility_score=1.0) for name, who in {"a": "llm", "b": "human"}.items()}
+    rows = [TrainingExample("q1", "?", (scored["a"],), (scored["b"],)), example("q2", ["a"], ["b"], 0.1)]
+    blind = UTILITY.model_copy(update={"sampling": SamplingConfig(human_share=0)})
+
+    assert usable_examples(rows, UTILITY, seed=1).left_out == {}
+    assert usable_examples(rows, blind, seed=1).left_out == {"fewer_than_two_utilities": 1}
+
+
 def test_distillation_needs_utilities_rather_than_positives():
     usable = usable_examples([example("q1", ["a"], ["b"]), example("q2", [], ["a", "b"], 0.1)], UTILITY, seed=1)
 
@@ -64,15 +86,47 @@ def test_a_dataset_without_any_usable_example_is_refused_with_counts():
 
 
 def test_a_passage_that_is_both_positive_and_negative_is_refused(tmp_path):
-    with pytest.raises(DataError, match="query 'q1' lists passage 'a' more than once"):
+    with pytest.raises(DataError, match="query 'q1' has passage 'a' more than once by 'llm'"):
         read_examples(write(tmp_path, example("q1", ["a"], ["a"])))
 
 
-def test_a_positive_of_an_unknown_source_is_refused(tmp_path):
-    row = TrainingExample("q1", "question", (LabelledPassage("a", "crowd"),), ())
+@pytest.mark.parametrize(
+    ("positives", "negatives", "withheld", "is_fine"),
+    [
+        ("llm", "human", None, True),
+        ("human", None, "llm", True),
+        (None, "llm", "human", True),
+        ("both", None, None, True),
+        ("llm", "both", None, False),
+        ("llm", None, "llm", False),
+        (None, "human", "human", False),
+        ("human", "mined", None, False),
+        (None, "mined", "llm", False),
+        ("human", "llm", "llm", False),
+    ],
+)
+def test_the_judge_and_people_hold_one_opinion_each_of_a_passage(tmp_path, positives, negatives, withheld, is_fine):
+    sides = (() if who is None else (LabelledPassage("a", who),) for who in (positives, negatives, withheld))
+    row = TrainingExample("q1", "question", *sides)
 
-    with pytest.raises(DataError, match="query 'q1' has a positive of source 'crowd', expected one of"):
-        read_examples(write(tmp_path, row))
+    if is_fine:
+        assert read_examples(write(tmp_path, row)) == [row]
+    else:
+        with pytest.raises(DataError, match="query 'q1' has passage 'a' more than once by"):
+            read_examples(write(tmp_path, row))
+
+
+@pytest.mark.parametrize("side", ["positives", "negatives", "withheld"])
+@pytest.mark.parametrize("source", ["crowd", "mined"])
+def test_a_label_of_an_unknown_source_is_refused(tmp_path, side, source):
+    labels = {"positives": (), "negatives": (), side: (LabelledPassage("a", source),)}
+    path = write(tmp_path, TrainingExample("q1", "question", **labels))
+
+    if (side, source) == ("negatives", "mined"):
+        assert len(read_examples(path)) == 1
+    else:
+        with pytest.raises(DataError, match=f"query 'q1' has '{source}' as source in {side}, expected one of"):
+            read_examples(path)
 
 
 def test_a_query_with_two_rows_is_refused(tmp_path):
