@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from winnow.config import load_config
-from winnow.labels.from_judgments import Labeller
+from winnow.labels.labeller import Labeller
 from winnow.labels.pools import PooledQuery
 from winnow.labels.sampling import Sampler
 from winnow.records import Judgment
@@ -53,7 +53,8 @@ def test_replug_learns_from_the_whole_pool(human):
     names = [f"p{number}" for number in range(POOL_SIZE)]
     judgments = [Judgment(name, utility_score=-number / 4) for number, name in enumerate(names)]
 
-    example = Labeller(config.label).label(PooledQuery("q", "why", {}), "ok", judgments, human)
+    labeller = Labeller(config.label, "score", relevant_from=1, seed=1)
+    example = labeller.label(PooledQuery("q", "why", {}), "ok", judgments, dict.fromkeys(human, 1))
     group = Sampler([example], config.train.sampling, seed=1).group(example, 0)
 
     assert config.pool.max_passages == POOL_SIZE

@@ -26,7 +26,7 @@ class LabelConfig(Config):
     """From the judge's evidence on one query's pool to positives and hard negatives.
 
     Margins are within a query: scores of different queries cannot be compared (zero is no threshold for
-    query gain). Passages that people called relevant are never hard negatives.
+    query gain). What people said is stored beside the judge's opinion; ``train.sampling`` decides whose counts.
     """
 
     positives: Literal["auto", "useful", "relevant", "rank", "score"] = "auto"

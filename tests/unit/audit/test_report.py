@@ -155,7 +155,9 @@ def test_without_human_labels_the_rest_is_reported(judged):
 
 def test_agreement_on_judged_pairs_alone_stands_beside_the_sparse_figure_where_people_rejected_passages(judged, usual):
     """One of two judged positives is right; of four positives of the judge, three go unlabelled or are vetoed."""
-    found = report(judged({"q1": "BVJJ-."}), outcomes(q1="ok"))
+    pairs = judged({"q1": "BVJJ-."})
+    people = compare_with_people(pairs, evidence="score", baselines={}, document_N=np.full(6, -1), **HOW)
+    found = report(pairs, outcomes(q1="ok"), people=people)
 
     text = render_markdown(found)
 

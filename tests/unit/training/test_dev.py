@@ -1,6 +1,7 @@
 """Dev questions: which are chosen, and what an encoder is worth on them."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,6 +130,23 @@ def test_questions_that_cannot_be_answered_are_left_out_and_counted():
     assert set(choice.queries) == {*QRELS, "half"}
     assert "p999" not in choice.passages
     assert (choice.num_unjudged, choice.num_unfindable, choice.num_not_drawn) == (2, 1, 0)
+
+
+def test_the_lowest_relevant_grade_says_which_questions_and_passages_are_chosen():
+    qrels = {"q1": {"p001": 2, "p002": 1}, "q2": {"p003": 1}, "q3": {"p004": 3}}
+
+    choice = choose_dev(qrels, CORPUS, DevConfig(max_passages=2), seed=1, relevant_from=2)
+
+    assert (set(choice.queries), set(choice.passages), choice.num_unjudged) == ({"q1", "q3"}, {"p001", "p004"}, 1)
+
+
+def test_binary_measures_of_a_dev_set_use_its_lowest_relevant_grade(dev_set):
+    """The apple's d1, which scores highest, is related only; d2 comes second."""
+    graded = replace(dev_set, queries=("apple",), qrels={"apple": {"d1": 1, "d2": 2}})
+
+    values = [evaluation(WordTower(), replace(graded, relevant_from=lowest)).measure()["RR@10"] for lowest in (1, 2)]
+
+    assert values == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("qrels", [{}, {"q": {"p000": 0}}, {"q": {"p999": 1}}])
