@@ -3,8 +3,8 @@
 Legend: N texts, D dimension.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from winnow.modeling.batches import batches_by_length
 from winnow.modeling.protocol import Side
 from winnow.training.config import Precision
+from winnow.training.half import MICRO_BATCHES_PER_SUM, HalfWeights
 from winnow.training.protocol import TrainableEncoder
 from winnow.training.tokens import TokenStore
 
@@ -70,11 +71,15 @@ class TextEncoding:
         rows = [self._tokens.tokens(side, text_id) for text_id in ids]
         lengths = [len(row) for row in rows]
         with_gradient = torch.is_grad_enabled() and not self._use_cache
-        # One context for all: half-precision copies of the weights are made once, not per micro-batch.
-        with self._arithmetic(), torch.set_grad_enabled(with_gradient):
+        with self._autocast():
             packed = self._encoder.packs
-            batches = batches_by_length(lengths, max_tokens=self._micro_batch_tokens, packed=packed)
-            done = [self._encode(side, batch, rows) for batch in batches]
+        batches = batches_by_length(lengths, max_tokens=self._micro_batch_tokens, packed=packed)
+        in_half = self._in_half()
+        done = []
+        for start in range(0, len(batches), MICRO_BATCHES_PER_SUM):
+            with in_half(), torch.set_grad_enabled(with_gradient):
+                few = batches[start : start + MICRO_BATCHES_PER_SUM]
+                done += [self._encode(side, batch, rows) for batch in few]
         order = torch.tensor([position for batch in batches for position in batch], device=self._device)
         embeddings_ND = torch.cat([vectors for _, vectors in done])[order.argsort()]
         if self._use_cache:
@@ -88,8 +93,9 @@ class TextEncoding:
         if not self._use_cache or not encoded.micro_batches:
             return
         gradient_ND = encoded.embeddings_ND.grad
+        in_half = self._in_half()
         for batch in encoded.micro_batches:
-            with self._as_before(batch.random_state):
+            with self._as_before(batch.random_state), in_half():
                 vectors = self._embed(batch.token_ids, encoded.side)
             vectors.backward(gradient_ND[batch.positions])
 
@@ -98,10 +104,22 @@ class TextEncoding:
         return batch, self._embed(batch.token_ids, side)
 
     def _embed(self, token_ids: Sequence[Sequence[int]], side: Side) -> Tensor:
-        with self._arithmetic():
-            return self._encoder.embed(token_ids, side=side).to(self._dtype)
+        return self._encoder.embed(token_ids, side=side).to(self._dtype)
 
-    def _arithmetic(self) -> torch.autocast:
+    def _in_half(self) -> Callable[[], AbstractContextManager[None]]:
+        """Contexts for a few micro-batches each, in the precision asked for; weights are copied once for all."""
+        if self._half is None:
+            return nullcontext
+        weights = HalfWeights(self._encoder.module, self._half)
+
+        @contextmanager
+        def in_half() -> Iterator[None]:
+            with self._autocast(), weights.in_use():
+                yield
+
+        return in_half
+
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=self._half or torch.bfloat16, enabled=self._half is not None)
 
     def _random_state(self) -> Tensor | None:
