@@ -20,6 +20,7 @@ from winnow.engines.config import TransformersConfig, engine_environment
 from winnow.engines.prompts import ScoredPrompt, load_tokenizer
 from winnow.engines.protocol import ChatRequest, EngineDeadError, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.engines.stepping import SteppingThread
+from winnow.seeding import seeded_torch
 
 
 class TransformersEngine:
@@ -171,8 +172,7 @@ def write(model: Any, prompt: ToWrite) -> Generated:
         **(sampling if request.temperature else {"do_sample": False}),
     )
     ids_NL = torch.tensor([prompt.token_ids], device=model.device)
-    with torch.inference_mode(), torch.random.fork_rng():
-        torch.manual_seed(request.seed)
+    with torch.inference_mode(), seeded_torch(request.seed, model.device):
         all_ids = model.generate(ids_NL, attention_mask=torch.ones_like(ids_NL), generation_config=how)[0].tolist()
     reply = all_ids[len(prompt.token_ids) :]
     return Generated(reply, is_finished=bool(reply) and reply[-1] in ends)

@@ -14,7 +14,7 @@ from winnow.modeling.config import LoraConfig, Towers
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.module import EncoderModule
 from winnow.modeling.transformers_light import GradientCheckpointingLayer
-from winnow.seeding import derive_seed
+from winnow.seeding import derive_seed, seeded_torch
 
 
 def adapt(
@@ -69,8 +69,7 @@ def _add_adapters(backbone: PreTrainedModel, config: LoraConfig, *, seed: int) -
         lora_dropout=config.dropout,
         target_modules="all-linear" if config.targets is None else list(config.targets),
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded_torch(seed, backbone.device):
         try:
             peft.inject_adapter_in_model(settings, backbone)
         except ValueError as error:

@@ -128,10 +128,16 @@ class DenseEncoder:
             self.module.train()
         return embeddings_ND
 
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """What ``encode`` computes in on this machine."""
+        if self._precision != "auto":
+            return self._precision
+        return "bfloat16" if _has_bfloat16(self.device) else "float32"
+
     def autocast(self) -> torch.autocast:
         """The precision of `encode`, as a context."""
-        wanted = self._precision == "bfloat16" or (self._precision == "auto" and _has_bfloat16(self.device))
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def save(self, directory: Path) -> Path:
         """``directory``, which sentence-transformers loads unchanged and gives equal vectors; adapters are merged."""
@@ -172,7 +178,8 @@ def _load_module(directory: Path, contract: Contract) -> EncoderModule:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without these instructions a CPU emulates bfloat16 and is many times slower than in float32.
     instructions = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(instructions.get(name) for name in ("avx512_bf16", "amx_bf16"))

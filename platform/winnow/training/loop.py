@@ -6,18 +6,16 @@ ends with the same parameters, to the bit on a CPU in fp32, as one that was neve
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-
-import torch
 
 from winnow.errors import ConfigError
 from winnow.losses.module import build_loss
 from winnow.progress import Progress, progress
 from winnow.records import TrainingExample
-from winnow.seeding import derive_seed
+from winnow.seeding import derive_seed, seeded_torch
 from winnow.training.alarm import CollapseAlarm, StepHealth, save_batch
 from winnow.training.batches import GlobalBatch, Schedule
 from winnow.training.checkpoint import CheckpointStore, Totals, TrainingState
@@ -164,7 +162,7 @@ class Training:
     def _seeded_dropout(self, step: int) -> AbstractContextManager[None]:
         if not self._module.training:
             return nullcontext()
-        return _seeded(derive_seed(self._seed, "dropout", step, process_rank()))
+        return seeded_torch(derive_seed(self._seed, "dropout", step, process_rank()), self._device)
 
     def _check(self, step: int, batch: GlobalBatch, sums: StepSums, outcome: StepOutcome) -> None:
         # Every worker has the same sums, so all of them stop here together.
@@ -241,11 +239,3 @@ class Training:
 
 def _bar(num_steps: int) -> AbstractContextManager[Progress | None]:
     return progress(num_steps, label="train", unit="steps") if process_rank() == 0 else nullcontext()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's own generator, which dropout draws from, seeded for the block and put back after it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

@@ -7,6 +7,7 @@ from tiny_models import tiny_encoder
 
 from winnow.modeling.adapting import adapt
 from winnow.modeling.config import LoraConfig
+from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.packing import TESTED_ARCHITECTURES, has_packing
 from winnow.modeling.padding import pad
 
@@ -77,9 +78,28 @@ def test_a_backbone_that_packs_still_takes_padded_texts(architecture):
 
 
 def test_texts_of_a_packing_encoder_are_encoded_in_budgets_of_real_tokens():
+    """Texts of 32, 18, 16, 3 and 2 tokens are 71; padded, the first two alone are 64."""
     encoder, plain = tiny_encoder(packing="always"), tiny_encoder()
 
+    assert [batches_of(encoder, 71), batches_of(plain, 71)] == [[5], [2, 3]]
+    assert [batches_of(encoder, 70), batches_of(plain, 70)] == [[4, 1], [2, 3]]
     assert encoder.encode(TEXTS, side="query") == pytest.approx(plain.encode(TEXTS, side="query"), abs=0.02)
+
+
+def batches_of(encoder, max_tokens):
+    """How many texts the encoder takes at a time."""
+    sizes = []
+    limited = DenseEncoder(
+        encoder.module,
+        encoder.tokenizer,
+        encoder.contract,
+        batch_tokens=max_tokens,
+        packing="always" if encoder.packs else "never",
+    )
+    hook = encoder.module.register_forward_hook(lambda _, __, vectors_ND: sizes.append(len(vectors_ND)))
+    limited.encode(TEXTS, side="query")
+    hook.remove()
+    return sizes
 
 
 def test_on_a_cpu_texts_are_padded_unless_a_test_asks_otherwise():

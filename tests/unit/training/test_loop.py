@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from winnow.training.checkpoint import CheckpointStore
 from winnow.training.dev import DevSet
 from winnow.training.loop import Training
 from winnow.training.optimizing import Optimisation, learning_rate_at
+from winnow.training.storage import MARKER
 from winnow.training.watching import AlarmConfig, DevConfig
 
 
@@ -103,9 +105,13 @@ def test_a_finished_run_has_nothing_left_to_do(tokens, tmp_path):
 def test_only_the_newest_checkpoint_is_kept_and_a_half_written_one_is_no_checkpoint(tokens, tmp_path):
     _, _, training = build(tokens, tmp_path)
     training.run()
-    (tmp_path / ".building-00000009").mkdir()
+    # As a kill leaves them: all there but the last file, and all there under the name of one that is being written.
+    newest = tmp_path / "step-00000006"
+    shutil.copytree(newest, tmp_path / "step-00000009", ignore=shutil.ignore_patterns(MARKER))
+    shutil.copytree(newest, tmp_path / ".building-step-00000012")
 
-    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000006"]
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000006", "step-00000009"]
+    assert (newest / MARKER).exists()
     assert CheckpointStore(str(tmp_path), {}).latest() == 6
 
 
