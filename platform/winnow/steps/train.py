@@ -23,7 +23,7 @@ from winnow.steps.stage import ENCODER, Stage, dev_questions, kept_measures, run
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 from winnow.training.examples import read_examples, usable_examples
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 STAGES = "stages"
 
 
