@@ -81,6 +81,8 @@ class Judgment:
     is_useful: bool | None = None
     utility_rank: int | None = None
     utility_score: float | None = None
+    position: int | None = None
+    """Place among the passages of the prompt in which it was first judged, from 1; ``None`` if it stood there alone."""
 
 
 @dataclass(frozen=True, slots=True)

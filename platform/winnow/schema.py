@@ -83,6 +83,7 @@ JUDGMENTS = pa.schema(
         ("is_useful", pa.bool_()),
         ("utility_rank", pa.int32()),
         ("utility_score", pa.float64()),
+        ("position", pa.int32()),
     ]
 )
 JUDGE_TRACES = pa.schema(

@@ -1,4 +1,4 @@
-"""Biases that a judge shows without any human label: for places in the pool, for long passages."""
+"""Biases that a judge shows without any human label: for places in its prompt, for long passages."""
 
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ from winnow.audit.resampling import Estimate, Measure, estimate, estimates_of, m
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One position of the pools."""
+    """One position of the prompts."""
 
     position: int
     num_pairs: int
     num_positives: int
     expected: float
-    """Positives that would be here if their order said nothing: each query's share of positives, added up."""
+    """Positives that would be here if their order said nothing: each prompt's share of positives, added up."""
     share: Estimate
     """Of the passages here that are positive."""
 
 
 @dataclass(frozen=True, slots=True)
 class PositionBias:
-    """Positives by position. Pools are shuffled, so a judge without this bias shows no pattern."""
+    """Positives by position in a prompt. Pools are shuffled, so a judge without this bias shows no pattern."""
 
     places: tuple[Place, ...]
     chi_square: float
@@ -48,17 +48,21 @@ class LengthBias:
 
 
 def position_bias(pairs: JudgedPairs, *, samples: int, seed: int) -> PositionBias:
-    """Positives at each position against what chance would put there."""
+    """Positives at each position against what chance would put there.
+
+    A window of a pool is a prompt of its own, W of them in all: a judge may be stricter in one than in the next.
+    """
     num_places = int(pairs.position_N.max(initial=0))
-    size_Q, positives_Q = pairs.sums(np.ones(len(pairs.query_N))), pairs.sums(pairs.is_positive_N)
-    share_Q = positives_Q / np.maximum(size_Q, 1)
+    prompt_N = (pairs.position_N == 1).cumsum() - 1
+    size_W, positives_W = np.bincount(prompt_N), np.bincount(prompt_N, weights=pairs.is_positive_N)
+    share_W = positives_W / size_W
 
     def total(weights_N: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         return np.bincount(pairs.position_N - 1, weights=weights_N, minlength=num_places)
 
-    count_P, observed_P, expected_P = total(), total(pairs.is_positive_N), total(share_Q[pairs.query_N])
+    count_P, observed_P, expected_P = total(), total(pairs.is_positive_N), total(share_W[prompt_N])
     shares = estimates_of(_shares(pairs, num_places), num_queries=pairs.num_queries, samples=samples, seed=seed)
-    statistic, degrees = uneven(observed_P - expected_P, size_Q, share_Q)
+    statistic, degrees = uneven(observed_P - expected_P, size_W, share_W)
     rows = zip(count_P.tolist(), observed_P.tolist(), expected_P.tolist(), shares, strict=True)
     places = tuple(Place(n, int(c), int(o), e, share) for n, (c, o, e, share) in enumerate(rows, start=1))
     return PositionBias(places, statistic, degrees, float(chi2.sf(statistic, degrees)) if degrees else None)
@@ -74,17 +78,17 @@ def _shares(pairs: JudgedPairs, num_places: int) -> list[Measure]:
 
 
 def uneven(
-    surplus_P: NDArray[np.float64], size_Q: NDArray[np.float64], share_Q: NDArray[np.float64]
+    surplus_P: NDArray[np.float64], size_W: NDArray[np.int64], share_W: NDArray[np.float64]
 ) -> tuple[float, int]:
     """Chi-square statistic and degrees of freedom of ``surplus_P``, positives beyond the expected ones.
 
-    Cochran's Q test, extended to pools of different sizes: given how many positives a query has, their places are a
+    Cochran's Q test, extended to prompts of different sizes: given how many positives a prompt has, their places are a
     draw without replacement, whose covariance is known. A plain chi-square test would take the positives of one
-    query for independent, and mistake the scarcity of positives in large pools for a bias against late positions.
+    prompt for independent, and mistake the scarcity of positives in large ones for a bias against late positions.
     """
     covariance_PP = np.zeros((len(surplus_P), len(surplus_P)))
-    for size in np.unique(size_Q[size_Q > 1]).astype(int):
-        spread = (share_Q * (1 - share_Q))[size_Q == size].sum() * size / (size - 1)
+    for size in np.unique(size_W[size_W > 1]):
+        spread = (share_W * (1 - share_W))[size_W == size].sum() * size / (size - 1)
         covariance_PP[:size, :size] += spread * (np.eye(size) - 1 / size)
     degrees = int(np.linalg.matrix_rank(covariance_PP, hermitian=True)) if len(surplus_P) else 0
     inverse_PP = np.linalg.pinv(covariance_PP, hermitian=True) if degrees else covariance_PP

@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _PICTURES = {
     "agreement.png": "Precision, recall and kappa of the judge's labels; how well each scorer orders the pools",
-    "positions.png": "Share of positives at each position in the pool, with intervals",
+    "positions.png": "Share of positives at each position in the prompt, with intervals",
     "positives.png": "How many queries have how many positives",
 }
 

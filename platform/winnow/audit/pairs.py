@@ -41,7 +41,7 @@ class JudgedPairs:
     """Which of ``query_ids``."""
     passage_id_N: NDArray[np.object_]
     position_N: NDArray[np.int64]
-    """Place in the pool, from 1."""
+    """Place in the prompt that the judge first saw it in, from 1: in the pool, unless that took several windows."""
     num_words_N: NDArray[np.int64]
     is_positive_N: NDArray[np.bool_]
     """By the judge and the label policy."""
@@ -122,6 +122,15 @@ class Reading:
     seed: int
 
 
+def position_of(judgment: Judgment | None, place: int) -> int:
+    """Where its judge saw the passage that stands at ``place`` of its pool, both from 1.
+
+    >>> position_of(Judgment("p1", position=2), 12), position_of(Judgment("p1", utility_score=0.5), 12)
+    (2, 12)
+    """
+    return place if judgment is None or judgment.position is None else judgment.position
+
+
 def collect_pairs(
     pools: Iterable[pa.RecordBatch], judged: Collection[str], judgments: JudgmentIndex, reading: Reading
 ) -> JudgedPairs:
@@ -143,13 +152,13 @@ def _pairs(
     by_id = {judgment.passage_id: judgment for judgment in judgments}
     ranks = {p["passage_id"]: min((f["rank"] for f in p["found_by"]), default=None) for p in row["passages"]}
     positives = reading.positives_of(PoolOrder(row["query_id"], ranks, reading.seed), judgments)
-    for position, passage in enumerate(row["passages"], start=1):
+    for place, passage in enumerate(row["passages"], start=1):
         passage_id, grade = passage["passage_id"], passage["human_label"]
         said = None if grade is None else opinion_of(grade, reading.relevant_from)
         yield (
             query,
             passage_id,
-            position,
+            position_of(by_id.get(passage_id), place),
             len(passage["text"].split()),
             passage_id in positives,
             said == "positive",

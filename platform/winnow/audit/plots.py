@@ -79,7 +79,7 @@ def _positions(positions: PositionBias) -> Figure:
     chance = [place.expected / place.num_pairs for place in places]
     axes.plot(where, chance, color="black", linewidth=0.8, linestyle=":", label="if order said nothing")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("position in the pool")
+    axes.set_xlabel("position in the prompt")
     axes.set_title("share of positives by position, 95 % intervals")
     axes.legend()
     return figure

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.audit.judges import SecondOpinion
-from winnow.audit.pairs import JudgedPairs
+from winnow.audit.pairs import JudgedPairs, position_of
 from winnow.audit.resampling import Estimate, estimate, kappa
+from winnow.labels.evidence import JudgmentIndex
 from winnow.records import CandidatePool
 from winnow.seeding import derive_seed
 
@@ -57,13 +58,13 @@ def in_another_order(pool: CandidatePool, *, seed: int) -> CandidatePool:
     return replace(pool, passages=tuple(passages))
 
 
-def positions_in(pools: Collection[CandidatePool], pairs: JudgedPairs) -> NDArray[np.int64]:
-    """Where each of ``pairs`` stands in ``pools``, from 1."""
-    places = {
-        (pool.query_id, passage.passage_id): position
-        for pool in pools
-        for position, passage in enumerate(pool.passages, start=1)
-    }
+def positions_in(pools: Collection[CandidatePool], judgments: JudgmentIndex, pairs: JudgedPairs) -> NDArray[np.int64]:
+    """Where each of ``pairs`` stood when ``pools`` were judged, from 1; as in ``JudgedPairs``."""
+    places: dict[tuple[str, str], int] = {}
+    for pool in pools:
+        by_id = {judgment.passage_id: judgment for judgment in judgments.of(pool.query_id)}
+        for place, passage in enumerate(pool.passages, start=1):
+            places[pool.query_id, passage.passage_id] = position_of(by_id.get(passage.passage_id), place)
     owners_N = [pairs.query_ids[query] for query in pairs.query_N]
     return np.array([places[key] for key in zip(owners_N, pairs.passage_id_N, strict=True)], dtype=np.int64)
 

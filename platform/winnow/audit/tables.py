@@ -197,7 +197,7 @@ def _positions(report: AuditReport) -> Section:
         "time cannot know its position."
     )
     header = ("position", "pairs", "positives", "expected by chance", "share")
-    return Section("Positives by position in the pool", header, tuple(rows), (note,))
+    return Section("Positives by position in the prompt", header, tuple(rows), (note,))
 
 
 def _reordering(report: AuditReport) -> Section:
@@ -210,7 +210,7 @@ def _reordering(report: AuditReport) -> Section:
     notes = (
         f"{found.num_asked:,} queries were judged again with their passages in another order; {found.num_queries:,} "
         f"were judged ok both times. Kappa of the two readings: {_short(found.kappa)}.",
-        f"{found.towards_front:,} flips favour the front of the pool, {found.towards_back:,} the back.",
+        f"{found.towards_front:,} flips favour the front of the prompt, {found.towards_back:,} the back.",
     )
     header = ("position at first", "pairs", "became positive", "ceased to be")
     return Section("The same pools in another order", header, tuple(rows), notes)

@@ -93,9 +93,6 @@ class ListwiseJudgeConfig(Config):
     max_passage_words: int = Field(default=300, ge=1)
     """Longer passages are cut here, and counted; also those that alone would not fit the model's context."""
 
-    window_overlap: int = Field(default=2, ge=0)
-    """Passages that neighbouring windows share, where a pool does not fit into one prompt."""
-
     max_output_tokens: int = Field(default=256, ge=8)
     """Longest reply of a round. A longer one is asked for again, shorter; then its query is ``truncated``."""
 

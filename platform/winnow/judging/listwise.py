@@ -19,6 +19,8 @@ from winnow.records import CandidatePool, JudgedQuery, Judgment
 class _Findings:
     """Positions in the pool. ``useful`` is in order of utility where the verdict is a ranking."""
 
+    windows: list[range]
+    """The pool as relevance selection showed it, prompt by prompt."""
     relevant: list[int]
     useful: list[int]
     pseudo_answer: str | None = None
@@ -73,24 +75,27 @@ class ListwiseJudge:
             if sum(shown.sizes) <= await self._room.in_conversation(self._turns, shown.query):
                 return Conversation(dialogue, self._template, shown)
             dialogue.notes.append("separate prompts: a conversation does not fit into engine.max_tokens")
-        return SeparatePrompts(dialogue, self._template, shown, self._room, overlap=self._config.window_overlap)
+        return SeparatePrompts(dialogue, self._template, shown, self._room)
 
     async def _ask(self, rounds: Rounds) -> _Findings:
-        relevant = await rounds.select_relevant()
+        selection = await rounds.select_relevant()
+        windows, relevant = selection.windows, selection.positions
         if not relevant:
-            return _Findings(relevant=[], useful=[])
+            return _Findings(windows, relevant=[], useful=[])
         answer = await rounds.answer(relevant)
         give_verdict = rounds.rank_useful if self._config.verdict == "ranking" else rounds.select_useful
-        return _Findings(relevant, await give_verdict(relevant, answer), answer)
+        return _Findings(windows, relevant, await give_verdict(relevant, answer), answer)
 
     def _with_evidence(
         self, judged: JudgedQuery, pool: CandidatePool, findings: _Findings, *, detail: str | None
     ) -> JudgedQuery:
         is_ranking = self._config.verdict == "ranking"
         ranks = {position: rank for rank, position in enumerate(findings.useful, start=1)}
+        places = [place for window in findings.windows for place in range(1, len(window) + 1)]
         judgments = tuple(
             Judgment(
                 passage.passage_id,
+                position=places[position],
                 is_relevant=position in findings.relevant,
                 is_useful=None if is_ranking else position in ranks,
                 utility_rank=ranks.get(position) if is_ranking else None,

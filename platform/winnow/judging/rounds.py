@@ -1,6 +1,7 @@
 """The rounds of the listwise judge in their two layouts (arXiv 2504.05220). Both speak of positions in the pool."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -14,10 +15,18 @@ from winnow.judging.windows import Room, count_fitting, split_windows
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Positions that were selected. ``windows`` are the prompts it took: places in what was to select from."""
+
+    positions: list[int]
+    windows: list[range]
+
+
 class Rounds(Protocol):
     """What a layout can ask. Each round raises ``UnansweredError``."""
 
-    async def select_relevant(self) -> list[int]:
+    async def select_relevant(self) -> Selection:
         """Relevance selection: the passages that are about the query."""
 
     async def answer(self, kept: Sequence[int]) -> str:
@@ -42,8 +51,9 @@ class Conversation:
         self._shown = shown
         self._history = (Message("system", template.system),)
 
-    async def select_relevant(self) -> list[int]:
-        return await self._name("relevance_selection", range(len(self._shown)))
+    async def select_relevant(self) -> Selection:
+        everything = range(len(self._shown))
+        return Selection(await self._name("relevance_selection", everything), [everything])
 
     async def answer(self, kept: Sequence[int]) -> str:
         return await self._take_turn(_ask_answer(self._messages("pseudo_answer")))
@@ -73,16 +83,13 @@ class Conversation:
 class SeparatePrompts:
     """Each round as a prompt of its own, its passages numbered from 1; in windows where they do not fit together."""
 
-    def __init__(
-        self, dialogue: Dialogue, template: ListwiseTemplate, shown: ShownPool, room: Room, *, overlap: int
-    ) -> None:
+    def __init__(self, dialogue: Dialogue, template: ListwiseTemplate, shown: ShownPool, room: Room) -> None:
         self._dialogue = dialogue
         self._template = template
         self._shown = shown
         self._room = room
-        self._overlap = overlap
 
-    async def select_relevant(self) -> list[int]:
+    async def select_relevant(self) -> Selection:
         return await self._select("relevance_selection", range(len(self._shown)), answer="")
 
     async def answer(self, kept: Sequence[int]) -> str:
@@ -95,7 +102,7 @@ class SeparatePrompts:
         return (await self._dialogue.ask(_ask_answer(messages, window=0 if is_cut else None))).value
 
     async def select_useful(self, kept: Sequence[int], answer: str) -> list[int]:
-        return await self._select("utility_selection", kept, answer)
+        return (await self._select("utility_selection", kept, answer)).positions
 
     async def rank_useful(self, kept: Sequence[int], answer: str) -> list[int]:
         """Ranks the last window, then the one before it together with the better half, and so on to the front."""
@@ -111,15 +118,15 @@ class SeparatePrompts:
             num_better = num_shown // 2
             waiting, settled, window = waiting + ranked[:num_better], ranked[num_better:] + settled, window + 1
 
-    async def _select(self, round: Round, positions: Sequence[int], answer: str) -> list[int]:
-        """What any window selects, in the order of the pool."""
+    async def _select(self, round: Round, positions: Sequence[int], answer: str) -> Selection:
+        """What the windows select, in the order of the pool."""
         capacity = await self._capacity(round, answer)
-        windows = split_windows(self._sizes(positions), capacity=capacity, overlap=self._overlap)
-        selected: set[int] = set()
+        windows = split_windows(self._sizes(positions), capacity=capacity)
+        selected: list[int] = []
         for number, window in enumerate(windows):
             shown = [positions[place] for place in window]
-            selected.update(await self._name(round, shown, answer, window=number if len(windows) > 1 else None))
-        return sorted(selected)
+            selected += sorted(await self._name(round, shown, answer, window=number if len(windows) > 1 else None))
+        return Selection(selected, windows)
 
     async def _name(self, round: Round, shown: Sequence[int], answer: str, *, window: int | None) -> list[int]:
         messages = self._messages(round, shown, answer)

@@ -13,21 +13,30 @@ from winnow.judging.templates import ListwiseTemplate, Round
 _ANY_REPLY = "[none]"
 
 
-def split_windows(sizes: Sequence[int], *, capacity: int, overlap: int) -> list[range]:
-    """Consecutive positions that fit together, as many as possible; neighbours share ``overlap`` of them.
+def split_windows(sizes: Sequence[int], *, capacity: int) -> list[range]:
+    """Consecutive positions that fit together: as few windows as possible, of numbers as equal as possible.
 
-    A passage that does not fit on its own gets a window of its own.
+    No two share a position, so that no passage has a second chance to be selected. A passage that does not fit on its
+    own gets a window of its own.
 
-    >>> split_windows([5, 5, 5, 5], capacity=15, overlap=1)
-    [range(0, 3), range(2, 4)]
+    >>> split_windows([5, 5, 5, 5], capacity=15)
+    [range(0, 2), range(2, 4)]
     """
+    # For the first n passages: windows, the sum of their squared lengths, where the last one starts.
+    best = [(0, 0, 0)]
+    for stop in range(1, len(sizes) + 1):
+        best.append(min((best[s][0] + 1, best[s][1] + (stop - s) ** 2, s) for s in _starts(sizes, stop, capacity)))
     windows: list[range] = []
-    start = 0
-    while not windows or windows[-1].stop < len(sizes):
-        end = start + count_fitting(sizes[start:], capacity)
-        windows.append(range(start, end))
-        start = max(end - overlap, start + 1)
-    return windows
+    stop = len(sizes)
+    while stop:
+        windows.append(range(best[stop][2], stop))
+        stop = best[stop][2]
+    return windows[::-1]
+
+
+def _starts(sizes: Sequence[int], stop: int, capacity: int) -> range:
+    """Where a window that ends before ``stop`` may start."""
+    return range(stop - count_fitting(sizes[:stop][::-1], capacity), stop)
 
 
 def count_fitting(sizes: Sequence[int], capacity: int) -> int:

@@ -29,7 +29,7 @@ from winnow.steps import pool
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 JUDGED_QUERIES = "judged_queries.parquet"
 JUDGMENTS = "judgments.parquet"
 TRACES = "judge_traces.parquet"

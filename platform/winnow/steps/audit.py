@@ -49,7 +49,7 @@ from winnow.steps.ingest import ingested
 from winnow.steps.label import label_settings
 from winnow.steps.workspace import RECORD, StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "2"
+STEP_VERSION = "3"
 REPORT = "audit.json"
 TABLE = "table.md"
 PAGE = "audit.html"
@@ -235,10 +235,11 @@ def _opinions(config: RunConfig, judged: _Judged, build_engine: EngineFactory, c
     if config.audit.reorder_queries:
         pools = _reordered(config, judged)
         table = _judge_again(config, pools, build_engine, context)
-        again = second_opinion(judged.pairs, _index(table), judged.reading)
+        index = _index(table)
+        again = second_opinion(judged.pairs, index, judged.reading)
         reordering = compare_readings(
             again,
-            positions_in(pools, again.pairs),
+            positions_in(pools, index, again.pairs),
             num_asked=len(pools),
             samples=config.audit.bootstrap_samples,
             seed=config.seed,

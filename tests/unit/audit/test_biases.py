@@ -1,5 +1,8 @@
 """Biases that show without human labels."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from winnow.audit.biases import length_bias, position_bias
@@ -39,6 +42,23 @@ def test_late_positions_of_large_pools_are_not_mistaken_for_a_bias(judged):
     assert [place.share.value for place in found.places] == pytest.approx([2 / 7, 2 / 7, 1 / 5, 1 / 5, 1 / 5])
     assert [place.expected for place in found.places] == pytest.approx([2.0, 2.0, 1.0, 1.0, 1.0])
     assert found.chi_square == pytest.approx(0.0)
+
+
+def test_a_window_is_a_prompt_of_its_own(judged):
+    """Two windows of two passages: .5 and 1 positive in them, so one of each two, and two of two. The query's share
+    alone would expect 1.5 positives at each position."""
+    pairs = judged({"q1": "J.JJ", "q2": ".JJJ"})
+
+    found = positions(replace(pairs, position_N=np.array([1, 2] * 4)))
+    of_pools = positions(pairs)
+
+    assert [(place.num_pairs, place.num_positives, place.expected) for place in found.places] == [
+        (4, 3, 3.0),
+        (4, 3, 3.0),
+    ]
+    assert (found.chi_square, found.degrees) == (pytest.approx(0.0), 1)
+    assert [place.num_positives for place in of_pools.places] == [1, 1, 2, 2]
+    assert of_pools.chi_square == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(

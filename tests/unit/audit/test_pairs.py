@@ -15,7 +15,7 @@ KEY = {"pool_id": "0", "judge_id": "j"}
 
 
 def judgments(*rows):
-    blank = dict.fromkeys(["is_relevant", "is_useful", "utility_rank", "utility_score"])
+    blank = dict.fromkeys(["is_relevant", "is_useful", "utility_rank", "utility_score", "position"])
     named = [{"query_id": q, "passage_id": p, **KEY, **blank, **fields} for q, p, fields in rows]
     return JudgmentIndex(pa.Table.from_pylist(named, schema=schema.JUDGMENTS).select(JUDGMENT_COLUMNS))
 
@@ -56,6 +56,15 @@ def test_pairs_hold_both_labels_the_position_and_the_length():
     assert pairs.is_positive_N.tolist() == [True, False]
     assert pairs.is_human_N.tolist() == [False, True]
     assert pairs.score_N.tolist() == [0.9, 0.5]
+
+
+def test_the_position_is_the_one_in_the_prompt_where_a_pool_took_several():
+    index = judgments(*[("q1", p, {"is_useful": True, "position": n}) for p, n in [("a", 1), ("b", 2), ("c", 1)]])
+
+    pool = pools(q1=[("a", "x", None), ("b", "x", None), ("c", "x", None)])
+    pairs = collect_pairs(pool, {"q1"}, index, reading(lambda order, evidence: set(), evidence="verdict"))
+
+    assert pairs.position_N.tolist() == [1, 2, 1]
 
 
 def test_a_human_label_of_zero_and_none_at_all_are_no_positives():

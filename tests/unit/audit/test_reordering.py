@@ -1,16 +1,26 @@
 """The same pools in another order."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from winnow import schema
 from winnow.audit.judges import SecondOpinion
 from winnow.audit.reordering import compare_readings, draw_queries, in_another_order, positions_in
+from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex
 from winnow.records import Candidate, CandidatePool
 
 
 def pool(query_id="q1", num_passages=5):
     passages = tuple(Candidate(f"p{n}", "", f"text {n}", ()) for n in range(1, num_passages + 1))
     return CandidatePool(query_id, "why?", passages, answers=("so",))
+
+
+def judgments(positions=()):
+    """What a judge said of q1, and where it stood."""
+    blank = {**dict.fromkeys(schema.JUDGMENTS.names), "query_id": "q1", "pool_id": "0", "judge_id": "j"}
+    rows = [{**blank, "passage_id": name, "position": positions[name]} for name in positions]
+    return JudgmentIndex(pa.Table.from_pylist(rows, schema=schema.JUDGMENTS).select(JUDGMENT_COLUMNS))
 
 
 @pytest.mark.parametrize("num_passages", [2, 5])
@@ -39,10 +49,13 @@ def test_queries_are_drawn_among_those_that_have_an_order(judged):
 
 def test_positions_are_those_of_the_second_order(judged):
     turned = in_another_order(pool(num_passages=3), seed=1)
+    first, second, third = (passage.passage_id for passage in turned.passages)
 
-    found = positions_in([turned], judged({"q1": "..."}))
+    by_pool = positions_in([turned], judgments(), judged({"q1": "..."}))
+    in_windows = positions_in([turned], judgments({first: 1, second: 2, third: 1}), judged({"q1": "..."}))
 
-    assert [turned.passages[place - 1].passage_id for place in found] == ["p1", "p2", "p3"]
+    assert [turned.passages[place - 1].passage_id for place in by_pool] == ["p1", "p2", "p3"]
+    assert dict(zip(["p1", "p2", "p3"], in_windows.tolist(), strict=True)) == {first: 1, second: 2, third: 1}
 
 
 def test_flips_are_counted_by_where_passages_stood_and_where_they_went(judged):

@@ -117,7 +117,7 @@ def test_the_published_table_is_there(usual):
         "The judge's labels against human ones: 2 queries, 8 pairs",
         "The judge's order against human labels",
         "Against another judge: 4 queries, 12 pairs in common",
-        "Positives by position in the pool",
+        "Positives by position in the prompt",
         "The same pools in another order",
         "Length",
     ],
@@ -149,7 +149,7 @@ def test_without_human_labels_the_rest_is_reported(judged):
 
     assert "No pool holds a passage that people called relevant" in text
     assert "against human ones" not in text
-    assert "Positives by position in the pool" in text
+    assert "Positives by position in the prompt" in text
     assert main_numbers(found).keys() == {"ok_share", "position.p", "length.rho"}
 
 

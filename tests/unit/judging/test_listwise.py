@@ -1,13 +1,17 @@
 """The listwise judge from pool to evidence, over an engine that says what the test tells it to."""
 
 import asyncio
+import random
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from scripted_chat import ScriptedChat, cut_reply
 
+from winnow.audit.biases import position_bias
+from winnow.audit.pairs import JudgedPairs
 from winnow.engines.protocol import EngineDeadError, Reply
 from winnow.judging.config import ListwiseJudgeConfig
 from winnow.judging.listwise import ListwiseJudge
@@ -63,6 +67,7 @@ def test_selection_marks_relevant_and_useful_passages_of_the_whole_pool(layout, 
         ("pseudo_answer", None, 1),
         ("utility_selection", None, 1),
     ]
+    assert evidence(judged, "position") == [1, 2, 3, 4]
     assert (judged.attempts, judged.detail, judged.passages_cut) == (1, None, 0)
 
 
@@ -320,15 +325,15 @@ def select(*names):
     return reply
 
 
-def test_a_pool_too_large_for_a_prompt_is_judged_in_windows_that_overlap():
+def test_a_pool_too_large_for_a_prompt_is_judged_in_windows_that_share_nothing():
     pool = make_pool(10, words=100)
 
-    judged, engine = judge(select("p1", "p4", "p9"), pool, **room_for(4), window_overlap=1)
+    judged, engine = judge(select("p1", "p4", "p9"), pool, **room_for(4))
 
     shown = [[name for _, name in passages_in(prompt)] for prompt in engine.prompts]
     assert shown == [
-        ["p0", "p1", "p2", "p3"],
-        ["p3", "p4", "p5", "p6"],
+        ["p0", "p1", "p2"],
+        ["p3", "p4", "p5"],
         ["p6", "p7", "p8", "p9"],
         ["p1", "p4", "p9"],
         ["p1", "p4", "p9"],
@@ -341,13 +346,49 @@ def test_a_pool_too_large_for_a_prompt_is_judged_in_windows_that_overlap():
         ("utility_selection", None),
     ]
     assert [n for n, is_useful in enumerate(evidence(judged, "is_useful")) if is_useful] == [1, 4, 9]
+    assert evidence(judged, "position") == [1, 2, 3, 1, 2, 3, 1, 2, 3, 4]
+    assert len({request.seed for request in engine.requests}) == 5
     assert judged.passages_cut == 0
+
+
+def at_random(seed):
+    """A judge that selects each passage of a prompt with a probability of .3, whatever it says."""
+    draw = random.Random(seed)
+
+    def reply(request):
+        if "answer the question in" in request.messages[-1].content.lower():
+            return "An answer."
+        labels = [label for label, _ in passages_in(request.messages[-1].content)]
+        chosen = [label for label in labels if "are useful" in request.messages[-1].content or draw.random() < 0.3]
+        return ", ".join(f"[{label}]" for label in chosen) or "[none]"
+
+    return reply
+
+
+def test_a_judge_that_selects_at_random_selects_as_much_in_windows_and_no_position_is_accused():
+    """Were windows to share passages, those would be selected with 1 - .7 ** 2 = .51."""
+    reply, sizes, pairs = at_random(7), [9, 10, 11, 13], []
+    for query in range(400):
+        pool = make_pool(sizes[query % 4], words=20)
+        judged, _ = judge(reply, pool, **room_for(4, words=20, max_output_tokens=16))
+        pairs += [(query, each.position, each.is_useful) for each in judged.judgments]
+
+    query_N, position_N, is_positive_N = (np.array(column) for column in zip(*pairs, strict=True))
+    other = {field.name: np.zeros(len(pairs)) for field in fields(JudgedPairs) if field.name.endswith("_N")}
+    known = {"query_N": query_N, "position_N": position_N, "is_positive_N": is_positive_N}
+    judged_pairs = JudgedPairs(query_ids=tuple(map(str, range(400))), **{**other, **known})
+    found = position_bias(judged_pairs, samples=100, seed=1)
+
+    assert position_N.max() == 6
+    # Four standard deviations of the mean of 4,300 draws.
+    assert is_positive_N.mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / len(pairs)) ** 0.5)
+    assert found.p_value > 0.01
 
 
 def test_utility_is_selected_in_windows_where_too_much_is_relevant():
     everything = [f"p{n}" for n in range(10)]
 
-    judged, _ = judge(select(*everything), make_pool(10, words=250), **room_for(4, words=250), window_overlap=0)
+    judged, _ = judge(select(*everything), make_pool(10, words=250), **room_for(4, words=250))
 
     assert judged.status == "ok"
     assert evidence(judged, "is_useful") == [True] * 10
@@ -365,7 +406,7 @@ def test_utility_is_selected_in_windows_where_too_much_is_relevant():
 def test_ranking_in_windows_carries_the_best_of_the_back_to_the_front():
     order = ["p9", "p0", "p8", "p1", "p7", "p2", "p6", "p3", "p5", "p4"]
 
-    judged, engine = judge(select(*order), make_pool(10, words=100), **room_for(4), window_overlap=0, verdict="ranking")
+    judged, engine = judge(select(*order), make_pool(10, words=100), **room_for(4), verdict="ranking")
 
     ranking = [[name for _, name in passages_in(prompt)] for prompt in engine.prompts if "Order the" in prompt]
     assert ranking == [

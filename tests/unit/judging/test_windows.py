@@ -23,30 +23,52 @@ def show(*texts, capacity, max_words=300, title=""):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "overlap", "windows"),
+    ("sizes", "lengths"),
     [
-        ([4, 4], 0, [range(2)]),
-        ([4, 4, 4, 4, 4], 0, [range(2), range(2, 4), range(4, 5)]),
-        ([2, 2, 2, 2, 2, 2, 2], 2, [range(5), range(3, 7)]),
-        ([9, 9, 9], 2, [range(1), range(1, 2), range(2, 3)]),
-        ([4, 4, 4], 5, [range(2), range(1, 3)]),
-        ([50, 1], 0, [range(1), range(1, 2)]),
-        ([1], 2, [range(1)]),
+        ([4, 4], [2]),
+        ([4, 4, 4, 4, 4], [1, 2, 2]),
+        ([1] * 21, [7, 7, 7]),
+        ([1] * 11, [5, 6]),
+        ([2] * 7, [3, 4]),
+        ([9, 9, 9], [1, 1, 1]),
+        ([1, 1, 1, 1, 8, 1, 1, 1], [2, 3, 3]),
+        ([8, 1, 1, 1, 1, 1, 1], [3, 4]),
+        ([1, 1, 1, 50, 1, 1], [3, 1, 2]),
+        ([50, 1], [1, 1]),
+        ([1], [1]),
+        ([], []),
     ],
 )
-def test_windows_take_as_many_as_fit_and_share_the_overlap(sizes, overlap, windows):
-    assert split_windows(sizes, capacity=10, overlap=overlap) == windows
+def test_windows_are_few_and_of_nearly_equal_length(sizes, lengths):
+    windows = split_windows(sizes, capacity=10)
+
+    assert [len(window) for window in windows] == lengths
+    assert [place for window in windows for place in window] == list(range(len(sizes)))
 
 
-@given(
-    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=40), capacity=st.integers(-5, 60), overlap=st.integers(0, 9)
-)
-def test_windows_cover_every_passage_in_order_and_none_is_too_full(sizes, capacity, overlap):
-    windows = split_windows(sizes, capacity=capacity, overlap=overlap)
+def num_windows(sizes, capacity):
+    """As few as there can be: each takes what fits."""
+    count, taken = 0, capacity
+    for size in sizes:
+        count, taken = (count, taken + size) if taken + size <= capacity and count else (count + 1, size)
+    return count
 
-    assert {place for window in windows for place in window} == set(range(len(sizes)))
-    assert [window.start for window in windows] == sorted({window.start for window in windows})
+
+@given(sizes=st.lists(st.integers(1, 30), max_size=40), capacity=st.integers(-5, 60))
+def test_windows_hold_every_passage_once_and_none_is_too_full(sizes, capacity):
+    windows = split_windows(sizes, capacity=capacity)
+
+    assert [place for window in windows for place in window] == list(range(len(sizes)))
     assert all(len(window) == 1 or sum(sizes[place] for place in window) <= capacity for window in windows)
+    assert len(windows) == num_windows(sizes, capacity)
+
+
+@given(num_passages=st.integers(1, 60), num_fitting=st.integers(1, 20))
+def test_windows_of_equal_passages_differ_by_one_at_most(num_passages, num_fitting):
+    lengths = {len(window) for window in split_windows([7] * num_passages, capacity=7 * num_fitting)}
+
+    assert max(lengths) <= num_fitting
+    assert max(lengths) - min(lengths) <= 1
 
 
 def test_at_least_one_passage_is_taken():

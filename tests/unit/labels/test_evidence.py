@@ -16,7 +16,7 @@ def table(*rows: tuple[str, Judgment]) -> pa.Table:
         columns["query_id"].append(query_id)
         for name in JUDGMENT_COLUMNS[1:]:
             columns[name].append(getattr(judgment, name))
-    types = [pa.string(), pa.string(), pa.bool_(), pa.bool_(), pa.int32(), pa.float64()]
+    types = [pa.string(), pa.string(), pa.bool_(), pa.bool_(), pa.int32(), pa.float64(), pa.int32()]
     return pa.table(columns, schema=pa.schema(list(zip(JUDGMENT_COLUMNS, types, strict=True))))
 
 
