@@ -108,7 +108,6 @@ def run_bare(pools: Path, cache: Path) -> tuple[float, list[float]]:
 def run_pipeline(pools: Path, cache: Path, folder: Path) -> tuple[float, list[float]]:
     """Seconds and gains of the pipeline."""
     from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
-    from winnow.cluster.in_hand import InHand
     from winnow.cluster.sink import EvidenceSink
     from winnow.config import build_config
     from winnow.judging.config import AnnotateConfig
@@ -118,7 +117,7 @@ def run_pipeline(pools: Path, cache: Path, folder: Path) -> tuple[float, list[fl
     actors = ActorPool(num_cpus=1, environment=engine_environment(ENGINE), queries_per_batch=config.queries_per_batch,
                        batches_in_flight=config.batches_in_flight)  # fmt: skip
     factory = partial(_build_marked, config, cache, marker)
-    judge_pools(pools, pool_keys(pools), factory, sink, InHand(folder / "in_hand"), actors=actors, max_failures=0)
+    judge_pools(pools, pool_keys(pools), factory, sink, actors=actors, max_failures=0)
     last = max(path.stat().st_mtime for path in sink.directory.glob("*.parquet"))
     scores = {}
     for evidence in sink.read(pool_keys(pools)):

@@ -20,7 +20,6 @@ import scripted_runs as runs
 
 import winnow.cluster  # noqa: F401  (sets Ray's switches before it is imported)
 from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
-from winnow.cluster.in_hand import InHand
 from winnow.cluster.sink import EvidenceSink
 from winnow.records import CandidatePool, JudgedQuery, Judgment
 
@@ -77,7 +76,7 @@ def measure(num_engines: int, queries_per_batch: int, folder: Path) -> str:
     psutil.cpu_percent()
     started, cpu = time.monotonic(), psutil.cpu_times()
     judge_pools(
-        pools, pool_keys(pools), partial(build, log), sink, InHand(sink.directory / ".in_hand"),
+        pools, pool_keys(pools), partial(build, log), sink,
         actors=actors, max_failures=0,
     )  # fmt: skip
     spans = [_spans(path) for path in log.glob("*.spans")]

@@ -16,7 +16,6 @@ from scripted import ScriptedEngine  # noqa: E402
 
 from winnow import schema  # noqa: E402
 from winnow.cluster.annotating import ActorPool, JudgedNow, judge_pools, pool_keys  # noqa: E402
-from winnow.cluster.in_hand import InHand  # noqa: E402
 from winnow.cluster.sink import EvidenceSink  # noqa: E402
 from winnow.config import build_config  # noqa: E402
 from winnow.judging.build import build_judge  # noqa: E402
@@ -59,8 +58,8 @@ def judge(pools: Path, sink: EvidenceSink, actors: ActorPool, **engine: object) 
     known = sink.statuses()
     pending = [key for key in pool_keys(pools) if known.get(key, "engine_error") == "engine_error"]
     factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **engine))
-    in_hand, most = InHand(sink.directory / ".in_hand"), max(1, len(pending) // 20)
-    return judge_pools(pools, pending, factory, sink, in_hand, actors=actors, max_failures=most)
+    most = max(1, len(pending) // 20)
+    return judge_pools(pools, pending, factory, sink, actors=actors, max_failures=most)
 
 
 def publish(pools: Path, sink: EvidenceSink, folder: Path) -> list[bytes]:

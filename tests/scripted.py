@@ -24,10 +24,17 @@ class ScriptedEngine:
     ``log`` gets a line per request, process id and text, from whichever process it is in.
     """
 
-    model_id = "scripted-1"
     max_tokens = 100_000
 
-    def __init__(self, script: Mapping[str, str] | None = None, *, log: Path | None = None, pause_s: float = 0) -> None:
+    def __init__(
+        self,
+        script: Mapping[str, str] | None = None,
+        *,
+        log: Path | None = None,
+        pause_s: float = 0,
+        model_id: str = "scripted-1",
+    ) -> None:
+        self.model_id = model_id
         self._script = script or {}
         self._log = log
         self._pause_s = pause_s

@@ -52,7 +52,7 @@ def speed_knob(default: Any = ..., **constraints: Any) -> Any:
 
 
 def refuse_url(path: str | Path) -> None:
-    """Returns unless ``path`` is a URL, which ``Path`` would take for a folder called ``s3:``. Raises ``ValueError``."""
+    """Raises ``ValueError`` for a URL, which ``Path`` would take for a folder called ``s3:``."""
     if found := _URL.match(str(path)):
         raise ValueError(
             f"expected a path, got a URL ({found[1]}:); mount or copy what is there to a disk that every machine "

@@ -6,15 +6,30 @@ package (found without importing it), anything else is a hub id such as ``Qwen/Q
 """
 
 import importlib.util
+import os
+import socket
+import time
+from contextlib import suppress
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-from winnow.config import refuse_url
+from winnow.config import fingerprint, refuse_url
 from winnow.errors import ConfigError
+from winnow.files import hash_file, replacing
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_MODEL_FILES = [*_HUB_FILES, "*.gguf", "*.tiktoken"]
+_SAYING_FILES = ["readme*", "license*", "licence*", "notice*", "use_policy*", "changelog*", "requirements*.txt"]
+_TRAINING_FILES = ["training_args*", "trainer_state*", "*results.json", "train_log*"]
+_SETTLED_NS = 2 * 10**9
+"""A file that changed later than this ago may change again without its times showing it."""
+_RECORDED_BYTES = 2**20
+
+_digests: dict[str, str] = {}
 
 
 def _resolve(reference: str, info: ValidationInfo) -> str:
@@ -27,13 +42,88 @@ ModelReference = Annotated[str, AfterValidator(_resolve)]
 """The name of a model in a configuration; see the module's docstring for its three forms."""
 
 
-def locate_model(reference: str) -> Path:
-    """The directory (or file, for a GGUF model) that ``reference`` names. Raises ``ConfigError``."""
+def is_on_hub(reference: str) -> bool:
+    """Whether ``reference`` is a hub id."""
+    return not reference.startswith(("package:", ".", "/", "~"))
+
+
+def check_revision(reference: str, revision: str | None) -> None:
+    """Raises ``ValueError`` for a ``revision`` of what is not on a hub."""
+    if revision is not None and not is_on_hub(reference):
+        raise ValueError(
+            f"revision={revision!r} has no effect on {reference!r}, which is not on a model hub; remove it"
+        )
+
+
+def locate_model(reference: str, *, revision: str | None = None) -> Path:
+    """The directory (or file, for a GGUF model) that ``reference`` names. Raises ``ConfigError``.
+
+    ``revision`` is a branch, a tag or a commit of a hub model. A process that asks again gets the same files.
+    """
     if reference.startswith("package:"):
         return _existing(_in_package(reference.removeprefix("package:")), reference)
     if reference.startswith((".", "/", "~")):
         return _existing(Path(reference).expanduser(), reference)
-    return _from_hub(reference)
+    return _from_hub(reference, revision)
+
+
+def model_name(reference: str) -> str:
+    """What a model is called: the last part of ``reference``, whatever revision of it lies wherever.
+
+    >>> model_name("Qwen/Qwen2.5-7B"), model_name("package:llm/small.gguf"), model_name("/models/judge/")
+    ('Qwen2.5-7B', 'small', 'judge')
+    """
+    path = Path(reference.removeprefix("package:")).expanduser()
+    path = path if path.name and path.name != ".." else path.resolve()
+    return path.stem if path.suffix == ".gguf" else path.name
+
+
+def content_hash(source: Path, *, records: Path | None = None) -> str:
+    """Hash of all that a model's output depends on: weights, tokenizer, chat template, configuration.
+
+    Not what is written about it, nor how it was trained. A file is read once as long as it does not change;
+    ``records`` is a folder in which other processes on this machine find that out, too.
+    """
+    if source.is_file():
+        return _digest(source, records)
+    return fingerprint({name: _digest(source / name, records) for name in model_files(source)})
+
+
+def model_files(directory: Path) -> list[str]:
+    """The files in ``directory`` that ``content_hash`` covers, by relative path."""
+    names = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()]
+    return sorted(name for name in names if _matters(name))
+
+
+def _matters(name: str) -> bool:
+    last = name.rpartition("/")[2].lower()
+    is_hidden = any(part.startswith(".") for part in name.split("/"))
+    is_beside = any(fnmatch(last, pattern) for pattern in (*_SAYING_FILES, *_TRAINING_FILES))
+    return not is_hidden and not is_beside and any(fnmatch(last, pattern) for pattern in _MODEL_FILES)
+
+
+def _digest(path: Path, records: Path | None) -> str:
+    before = path.stat()
+    key = _record_key(path, before)
+    record = None if records is None or before.st_size < _RECORDED_BYTES else records / key
+    if key not in _digests and record is not None and record.exists():
+        _digests[key] = record.read_text(encoding="ascii")
+    if key in _digests:
+        return _digests[key]
+    digest = hash_file(path)
+    is_settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _SETTLED_NS
+    if is_settled and _record_key(path, path.stat()) == key:
+        _digests[key] = digest
+        if record is not None:
+            with suppress(OSError), replacing(record) as temporary:
+                temporary.write_text(digest, encoding="ascii")
+    return digest
+
+
+def _record_key(path: Path, found: os.stat_result) -> str:
+    """Of this file in this state on this machine: another one may have other bytes in its place."""
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return fingerprint(socket.gethostname(), str(path.absolute()), *state)
 
 
 def _in_package(name: str) -> Path:
@@ -55,14 +145,16 @@ def _existing(path: Path, reference: str) -> Path:
     return path
 
 
-def _from_hub(reference: str) -> Path:
+@cache
+def _from_hub(reference: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(reference, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(reference, revision=revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(
-            f"model {reference!r} was not found on the model hub or in its cache ({type(error).__name__}); "
-            f"a directory is written with a leading './' or '/', an installed package as 'package:name/path'"
+            f"model {reference!r} (revision {revision or 'main'!r}) was not found on the model hub or in its cache "
+            f"({type(error).__name__}); a directory is written with a leading './' or '/', an installed package as "
+            f"'package:name/path'"
         ) from error

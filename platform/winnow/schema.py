@@ -3,10 +3,11 @@
 Parquet, string ids; the schema version and the producing step's fingerprint are in the file metadata.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -139,10 +140,13 @@ _ROW_GROUP_ROWS = 8192
 """Some megabytes of passages: what is read, and held, together when a dataset is streamed."""
 
 
-def write_dataset(path: Path, table: pa.Table, *, fingerprint: str = "") -> Path:
-    """``path``, written whole or not at all."""
+def write_dataset(
+    path: Path, table: pa.Table, *, fingerprint: str = "", notes: Mapping[str, str] = MappingProxyType({})
+) -> Path:
+    """``path``, written whole or not at all; ``notes`` go into its metadata."""
+    described = table.replace_schema_metadata({**_metadata(fingerprint), **notes})
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(_metadata(fingerprint)), temporary, row_group_size=_ROW_GROUP_ROWS)
+        pq.write_table(described, temporary, row_group_size=_ROW_GROUP_ROWS)
     return path
 
 
@@ -170,10 +174,16 @@ def read_dataset(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def check_schema(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
-    """``table`` cast to ``schema``. Raises ``DataError`` that names the column."""
-    missing = [name for name in schema.names if name not in table.column_names]
+    """``table`` cast to ``schema``. Raises ``DataError`` that names the column.
+
+    A nullable column that is not there is null: it was added after the file was written.
+    """
+    absent = [field for field in schema if field.name not in table.column_names]
+    missing = [field.name for field in absent if not field.nullable]
     if missing:
         raise DataError(f"{where} lacks the columns {missing}; it has {table.column_names}")
+    for field in absent:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, ValueError) as error:

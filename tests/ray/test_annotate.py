@@ -20,10 +20,9 @@ from scripted import ScriptedEngine
 
 from winnow import schema
 from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
-from winnow.cluster.in_hand import InHand
 from winnow.cluster.sink import EvidenceSink
 from winnow.config import build_config
-from winnow.errors import TooManyFailuresError
+from winnow.errors import ConfigError, TooManyFailuresError
 from winnow.judging.build import build_judge
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.rows import pools_of, unfold
@@ -54,12 +53,19 @@ def scripted(config, cache, **settings) -> ScriptedEngine:
     return ScriptedEngine(**settings)
 
 
-def judge(pools: Path, sink: EvidenceSink, *, max_failures: int = 0, **settings):
+def judge(
+    pools: Path,
+    sink: EvidenceSink,
+    *,
+    max_failures: int = 0,
+    actors: ActorPool = ACTORS,
+    model_id: str | None = None,
+    **settings,
+):
     known = sink.statuses()
     pending = frozenset(key for key in pool_keys(pools) if key not in known)
-    factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **settings))
-    in_hand = InHand(sink.directory / ".in_hand")
-    return judge_pools(pools, pending, factory, sink, in_hand, actors=ACTORS, max_failures=max_failures)
+    factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **settings), model_id=model_id)
+    return judge_pools(pools, pending, factory, sink, actors=actors, max_failures=max_failures)
 
 
 def judge_without_ray(pools: Path, sink: EvidenceSink) -> None:
@@ -120,6 +126,31 @@ def test_too_many_failures_stop_the_job_and_what_was_judged_stays(tmp_path):
     statuses = list(sink.statuses().values())
     assert 2 <= len(statuses) < 30
     assert statuses.count("engine_error") == 2
+
+
+@pytest.mark.parametrize("max_failures", [259, 260])
+def test_a_judge_that_fails_on_nearly_all_of_the_first_queries_is_stopped_unless_all_may_fail(tmp_path, max_failures):
+    pools, sink = write_pools(tmp_path / "pools.parquet", 260), EvidenceSink(tmp_path / "sink")
+    actors = ActorPool(num_cpus=1, queries_per_batch=20, batches_in_flight=1)
+    script = {f"item{number} ": "score" for number in range(0, 260, 11)} | {"item": "error"}
+
+    if max_failures == 260:
+        now = judge(pools, sink, max_failures=max_failures, actors=actors, script=script)
+        assert dict(now.statuses) == {"ok": 24, "engine_error": 236}
+    else:
+        with pytest.raises(
+            TooManyFailuresError, match=r"18\d of the first 200 queries failed .*scripted error.*regardless"
+        ):
+            judge(pools, sink, max_failures=max_failures, actors=actors, script=script)
+
+
+def test_an_actor_that_has_loaded_another_model_ends_the_job_and_stores_nothing(tmp_path):
+    pools, sink = write_pools(tmp_path / "pools.parquet", 4), EvidenceSink(tmp_path / "sink")
+
+    with pytest.raises(ConfigError, match=r"no query can be judged on node '.+': .*is scripted-1 here.*judge-0a1b2c3d"):
+        judge(pools, sink, model_id="judge-0a1b2c3d")
+
+    assert sink.statuses() == {}
 
 
 def test_an_engine_that_dies_is_started_again_and_the_labels_are_the_same(tmp_path):

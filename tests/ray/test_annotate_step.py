@@ -11,6 +11,7 @@ from scripted import ScriptedEngine
 
 from winnow import schema
 from winnow.config import build_config
+from winnow.engines import model_id
 from winnow.errors import TooManyFailuresError
 from winnow.judging.rows import pools_of
 from winnow.steps import annotate, estimate, label, pool
@@ -54,7 +55,7 @@ def config_of(settings, **annotate_settings) -> RunConfig:
 
 
 def scripted(config, cache, **options) -> ScriptedEngine:
-    return ScriptedEngine(**options)
+    return ScriptedEngine(**options, model_id=model_id(config, cache))
 
 
 def statuses_in(directory: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 from scripted import ScriptedEngine
 
 from winnow.config import build_config
+from winnow.engines import model_id
 from winnow.files import read_json
 from winnow.steps import annotate, audit, pool
 from winnow.steps.config import RunConfig
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def scripted(config, cache, **options) -> ScriptedEngine:
-    return ScriptedEngine(**options)
+    return ScriptedEngine(**options, model_id=model_id(config, cache))
 
 
 @pytest.fixture

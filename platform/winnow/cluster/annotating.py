@@ -13,18 +13,21 @@ import pyarrow.parquet as pq
 import ray.data
 
 from winnow import schema
-from winnow.cluster.in_hand import InHand, Key
+from winnow.cluster.arrivals import Arrivals
+from winnow.cluster.in_hand import Key, in_hand
 from winnow.cluster.judge_actor import JudgeActor
 from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import preflight
 from winnow.cluster.sink import EvidenceSink
-from winnow.errors import TooManyFailuresError
+from winnow.errors import ConfigError, TooManyFailuresError
 from winnow.judging.protocol import JudgeFactory
 from winnow.progress import progress
 
 _NOT_A_FAILURE = {"ok", "empty_pool", "no_answer"}
 _COMPACT_EVERY = 1000
 """Stored batches after which the sink is asked to merge its small parts."""
+_FIRST_QUERIES = 200
+_HOPELESS_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class JudgedNow:
     statuses: Counter[str] = field(default_factory=Counter)
     num_calls: int = 0
     num_batches: int = 0
+    last_failure: str | None = None
+    """Why the last query failed that did."""
 
     @property
     def num_queries(self) -> int:
@@ -57,6 +62,9 @@ class JudgedNow:
         self.statuses.update(receipts["status"].to_pylist())
         self.num_calls += pc.sum(receipts["num_calls"], min_count=0).as_py()
         self.num_batches += 1
+        for status, detail in zip(receipts["status"].to_pylist(), receipts["detail"].to_pylist(), strict=True):
+            if status not in _NOT_A_FAILURE:
+                self.last_failure = detail
 
 
 def judge_pools(
@@ -64,7 +72,6 @@ def judge_pools(
     pending: Collection[Key],
     build_judge: JudgeFactory,
     sink: EvidenceSink,
-    in_hand: InHand,
     *,
     actors: ActorPool,
     max_failures: int,
@@ -73,23 +80,32 @@ def judge_pools(
     """Judges the pools of ``pools`` (a ``candidate_pools`` file) whose key is ``pending``, into ``sink``.
 
     Raises ``TooManyFailuresError`` as soon as more than ``max_failures`` queries failed, those among the
-    statuses ``settled`` before included; what was judged by then stays in the sink.
+    statuses ``settled`` before included, or nearly all of the first ones although not all may; what was judged by
+    then stays in the sink. Raises ``ConfigError`` for a judge that cannot be built, ``DataError`` for evidence that
+    an actor has stored and this machine does not see.
     """
     now = JudgedNow()
     check_failures(settled, max_failures)
     if not pending:
         return now
     preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
-    in_hand.clear()
-    stream = _stream(pools, pending, (build_judge, sink, in_hand), actors)
-    with progress(len(pending), label="annotate", unit="queries") as bar:
+    may_all_fail = max_failures >= len(pending) + sum(settled.values())
+    arrivals = Arrivals(sink)
+    with in_hand(sink.directory) as notes, progress(len(pending), label="annotate", unit="queries") as bar:
+        stream = _stream(pools, pending, (build_judge, sink, notes), actors)
         for receipts in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            _check_refusals(receipts)
+            is_early = now.num_queries < _FIRST_QUERIES
             now.add(receipts)
             bar.note(failed=num_failed(now.statuses))
             bar.advance(receipts.num_rows)
+            arrivals.expect(receipts)
             check_failures(now.statuses + Counter(settled), max_failures)
+            if is_early and not may_all_fail:
+                check_first(now)
             if now.num_batches % _COMPACT_EVERY == 0:
                 sink.compact()
+        arrivals.wait()
     sink.compact()
     return now
 
@@ -116,6 +132,23 @@ def check_failures(statuses: Mapping[str, int], max_failures: int) -> None:
             f"{num_failed(statuses)} queries failed ({dict(statuses)}), more than annotate.max_failed_share "
             f"allows; what was judged is kept: correct the cause and run the same command again"
         )
+
+
+def check_first(now: JudgedNow) -> None:
+    """Returns unless the first queries are through and nearly all of them failed; raises ``TooManyFailuresError``."""
+    failed = num_failed(now.statuses)
+    if now.num_queries >= _FIRST_QUERIES and failed >= _HOPELESS_SHARE * now.num_queries:
+        raise TooManyFailuresError(
+            f"{failed} of the first {now.num_queries} queries failed ({dict(now.statuses)}), the last one with "
+            f"{now.last_failure!r}; correct the cause and run the same command again, "
+            f"or go on regardless with annotate.max_failed_share=1"
+        )
+
+
+def _check_refusals(receipts: pa.Table) -> None:
+    for node, refusal in zip(receipts["node"].to_pylist(), receipts["refusal"].to_pylist(), strict=True):
+        if refusal is not None:
+            raise ConfigError(f"no query can be judged on node {node!r}: {refusal}")
 
 
 def _stream(

@@ -15,7 +15,7 @@ from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import DenseEncoder, build_encoder
-from winnow.modeling.text import passage_text
+from winnow.modeling.text import ENCODING_VERSION, passage_text
 from winnow.progress import progress
 from winnow.records import Passage
 from winnow.retrieval.embeddings import to_table, writing_embeddings
@@ -53,7 +53,7 @@ def embeddings_path(encoder: EncoderConfig, passages: Path, *, output: Path) -> 
     """Where the embeddings of ``passages`` are kept. Loads the encoder, whose weights are part of the name."""
     fingerprint = build_encoder(encoder, device="cpu").fingerprint
     # The precision is no part of an encoder's identity, but vectors of two precisions are not mixed.
-    name = f"{fingerprint}-{hash_file(passages)[:16]}-{encoder.precision}.parquet"
+    name = f"{fingerprint}-{hash_file(passages)[:16]}-{encoder.precision}-{ENCODING_VERSION}.parquet"
     return output / "cache" / "embeddings" / name
 
 

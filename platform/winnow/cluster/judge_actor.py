@@ -6,20 +6,35 @@ while a batch waits for its slowest query. A query that kills the process is fou
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from threading import Lock, Thread
+from typing import Any
 
 import pyarrow as pa
 
 from winnow.cluster.in_hand import InHand, Key
 from winnow.cluster.sink import EvidenceSink
 from winnow.engines.protocol import EngineDeadError
+from winnow.errors import WinnowError
 from winnow.judging.protocol import Judge, JudgeFactory
 from winnow.judging.rows import pools_of
 from winnow.records import CandidatePool, JudgedQuery
 
-RECEIPT = pa.schema([("query_id", pa.string()), ("status", pa.string()), ("num_calls", pa.int64())])
+RECEIPT = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("status", pa.string()),
+        ("detail", pa.string()),
+        ("num_calls", pa.int64()),
+        ("part", pa.string()),
+        ("node", pa.string()),
+        ("refusal", pa.string()),
+    ]
+)
+"""A row for each judged query, with the file that its evidence is in and the node that wrote it; or one row with
+nothing but a node and why no query can be judged there."""
 MOST_DEATHS = 2
 """Processes that may die with a batch before its queries are judged alone, and with a query before it is given up."""
 _EXIT_CODE = 70
@@ -29,29 +44,36 @@ class JudgeActor:
     """Safe to repeat: a query judged twice has one row that counts."""
 
     def __init__(self, build_judge: JudgeFactory, sink: EvidenceSink, in_hand: InHand) -> None:
-        self._judge = build_judge()
         self._sink = sink
         self._in_hand = in_hand
         self._alone = Lock()
+        self._refusal: str | None = None
+        try:
+            self._judge = build_judge()
+        except WinnowError as error:
+            # Said, not raised: Ray would start the actor again, and it would fail the same way.
+            self._refusal = str(error)
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="winnow-judge", daemon=True).start()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         pools = pools_of(table)
-        judged = self._judge_batch(pools) if pools else []
-        return pa.Table.from_pylist(list(map(_receipt, judged)), schema=RECEIPT)
+        if self._refusal is not None and pools:
+            receipts = [{"node": socket.gethostname(), "refusal": self._refusal}]
+        else:
+            receipts = self._judge_batch(pools) if pools else []
+        return pa.Table.from_pylist(receipts, schema=RECEIPT)
 
-    def _judge_batch(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
+    def _judge_batch(self, pools: Sequence[CandidatePool]) -> list[dict[str, Any]]:
         keys = [_key(pool) for pool in pools]
         if self._in_hand.deaths(keys) >= MOST_DEATHS:
             # Once may be anybody's kill; twice, and one of its queries may be the reason.
-            return [self._judge_alone(pool) for pool in pools]
+            return [receipt for pool in pools for receipt in self._judge_alone(pool)]
         with self._in_hand.holding(keys):
             judged = self._judge_all(pools)
-        self._sink.write(judged)
-        return judged
+        return self._store(judged)
 
-    def _judge_alone(self, pool: CandidatePool) -> JudgedQuery:
+    def _judge_alone(self, pool: CandidatePool) -> list[dict[str, Any]]:
         """One suspect at a time, or another one would be blamed for its deeds."""
         with self._alone:
             deaths = self._in_hand.deaths([_key(pool)], alone=True)
@@ -60,8 +82,7 @@ class JudgeActor:
             else:
                 with self._in_hand.holding([_key(pool)], alone=True):
                     (judged,) = self._judge_all([pool])
-            self._sink.write([judged])
-        return judged
+            return self._store([judged])
 
     def _judge_all(self, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
         try:
@@ -75,6 +96,11 @@ class JudgeActor:
         detail = f"the engine's process died {deaths} times while it judged this query alone"
         return JudgedQuery(pool.query_id, pool.pool_id, self._judge.judge_id, "engine_error", detail, attempts=deaths)
 
+    def _store(self, judged: Sequence[JudgedQuery]) -> list[dict[str, Any]]:
+        """Receipts for what is on disk now."""
+        where = {"part": self._sink.write(judged), "node": socket.gethostname()}
+        return [_receipt(each) | where for each in judged]
+
 
 async def _gather(judge: Judge, pools: Sequence[CandidatePool]) -> list[JudgedQuery]:
     return list(await asyncio.gather(*(judge.judge(pool) for pool in pools)))
@@ -84,9 +110,10 @@ def _key(pool: CandidatePool) -> Key:
     return pool.query_id, pool.pool_id
 
 
-def _receipt(judged: JudgedQuery) -> dict[str, str | int]:
+def _receipt(judged: JudgedQuery) -> dict[str, Any]:
     return {
         "query_id": judged.query_id,
         "status": judged.status,
+        "detail": judged.detail,
         "num_calls": len(judged.traces),
     }

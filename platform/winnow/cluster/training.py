@@ -18,10 +18,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from winnow.cluster.runtime import preflight
-from winnow.errors import WinnowError
+from winnow.errors import DataError, WinnowError
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
-from winnow.models import locate_model
 from winnow.training.job import TrainingJob, train_encoder
 from winnow.training.summary import TrainingSummary
 from winnow.training.texts import tokenised
@@ -42,6 +41,7 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
         pq.write_table(_Tokenise(encoder)(texts), building / "0.parquet")
     else:
         _tokenise_on_ray(blocks, encoder, building)
+        _check_shards(building, num_texts=texts.num_rows)
     try:
         os.rename(building, output)
     except OSError:
@@ -61,6 +61,17 @@ def _tokenise_on_ray(blocks: list[pa.Table], encoder: EncoderConfig, building: P
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
         num_cpus=1,
     ).write_parquet(str(building))
+
+
+def _check_shards(directory: Path, *, num_texts: int) -> None:
+    """Raises ``DataError`` if shards that other machines wrote are not here."""
+    seen = sum(pq.read_metadata(path).num_rows for path in directory.glob("*.parquet"))
+    if seen != num_texts:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise DataError(
+            f"{num_texts:,} texts were tokenised into {str(directory.parent)!r}, and {seen:,} of them are seen from "
+            f"here; give `output` a folder that every machine shares and run the same command again"
+        )
 
 
 def train_on_ray(job: TrainingJob) -> TrainingSummary:
@@ -105,7 +116,7 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
 
 class _Tokenise:
     def __init__(self, encoder: EncoderConfig) -> None:
-        self._tokenizer = TextTokenizer.load(locate_model(encoder.model), encoder)
+        self._tokenizer = TextTokenizer.load(encoder.locate(), encoder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return tokenised(batch, self._tokenizer)

@@ -9,34 +9,38 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock
 
-from winnow.config import fingerprint
 from winnow.engines.config import TransformersConfig, VllmConfig
 from winnow.errors import ConfigError
-from winnow.files import hash_file, hash_tree
-from winnow.models import locate_model
+from winnow.models import content_hash, locate_model, model_name
 
 LocalConfig = VllmConfig | TransformersConfig
 
+CONVERSION = "1"
+"""Raised when the converter below writes something else."""
+_DIGESTS = ".digests"
 
-def checkpoint_id(config: LocalConfig) -> str:
-    """Name and content hash of the model, wherever it lies. Raises ``ConfigError`` if it is not there."""
-    source = locate_model(config.model)
-    return f"{source.stem if source.is_file() else source.name}-{_content_hash(source)[:8]}"
+
+def checkpoint_id(config: LocalConfig, cache: Path) -> str:
+    """Name and content hash of the model, wherever it lies. Raises ``ConfigError`` if it is not there.
+
+    What is known of files that were read before is kept under ``cache``.
+    """
+    source = locate_model(config.model, revision=config.revision)
+    return f"{model_name(config.model)}-{content_hash(source, records=cache / _DIGESTS)[:8]}"
 
 
 def checkpoint_directory(config: LocalConfig, cache: Path) -> Path:
     """Where the engine finds its model: its own directory, or the converted one under ``cache``."""
-    source = locate_model(config.model)
+    source = locate_model(config.model, revision=config.revision)
     if source.is_dir():
         return _checked(source)
     if source.suffix != ".gguf":
         raise ConfigError(f"model {config.model!r} is a {source.suffix!r} file; expected a directory or a .gguf file")
-    converted = cache / checkpoint_id(config)
+    converted = converted_directory(config, cache)
     if not converted.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{converted.name}.lock"):
@@ -45,21 +49,15 @@ def checkpoint_directory(config: LocalConfig, cache: Path) -> Path:
     return converted
 
 
+def converted_directory(config: LocalConfig, cache: Path) -> Path:
+    """Where the checkpoint made of a GGUF file is kept: it is named by the file's content, and by how we convert."""
+    return cache / f"{checkpoint_id(config, cache)}-{CONVERSION}"
+
+
 def _checked(directory: Path) -> Path:
     if not (directory / "config.json").is_file():
         raise ConfigError(f"{directory} has no config.json; expected a checkpoint (config.json, *.safetensors)")
     return directory
-
-
-def _content_hash(source: Path) -> str:
-    files = [source] if source.is_file() else source.rglob("*")
-    return _hash_once(source, changed=max((path.stat().st_mtime_ns for path in files), default=0))
-
-
-@lru_cache
-def _hash_once(source: Path, changed: int) -> str:
-    """Every byte counts; a planner asks often, so a run reads them once."""
-    return hash_file(source) if source.is_file() else fingerprint(hash_tree(source))
 
 
 def _convert(source: Path, converted: Path) -> None:

@@ -1,15 +1,15 @@
 """Which language model judges, and what it may use of a machine."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, field_validator
+from pydantic import AfterValidator, Discriminator, Field, field_validator, model_validator
 
 from winnow.config import Config, speed_knob
 from winnow.engines.reasoning import ReasoningParser
 from winnow.engines.vllm_args import SPEED, check_engine_args
-from winnow.models import ModelReference
+from winnow.models import ModelReference, check_revision
 
 # What the call that renders a template is given; a template's own variables have other names.
 _NO_VARIABLES = {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents"}
@@ -61,6 +61,9 @@ class VllmConfig(ChatConfig):
     model: ModelReference
     """A causal language model: a directory, ``package:name/path``, a hub id, or a GGUF file (converted once)."""
 
+    revision: str | None = None
+    """Branch, tag or commit of a hub model, which pins it: without one, a change on the hub is another judge."""
+
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Arithmetic of the model. Scores of half precisions differ in the last digits with what shares a batch."""
 
@@ -96,6 +99,11 @@ class VllmConfig(ChatConfig):
     change speed only (``winnow/engines/vllm_args.py`` lists them) are outside the judge's identity. Those that could
     run foreign code, name another model or take what the job has not been given are refused."""
 
+    @model_validator(mode="after")
+    def _only_a_hub_has_revisions(self) -> Self:
+        check_revision(self.model, self.revision)
+        return self
+
     @field_validator("engine_args")
     @classmethod
     def _may_be_passed_on(cls, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +125,9 @@ class TransformersConfig(ChatConfig):
     model: ModelReference
     """A causal language model: a directory, ``package:name/path``, a hub id, or a GGUF file (converted once)."""
 
+    revision: str | None = None
+    """Branch, tag or commit of a hub model, which pins it: without one, a change on the hub is another judge."""
+
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Arithmetic of the model."""
 
@@ -134,6 +145,11 @@ class TransformersConfig(ChatConfig):
 
     max_batched_tokens: int = speed_knob(1024, ge=16)
     """Most tokens in one forward pass, padding included."""
+
+    @model_validator(mode="after")
+    def _only_a_hub_has_revisions(self) -> Self:
+        check_revision(self.model, self.revision)
+        return self
 
 
 class ServerConfig(ChatConfig):

@@ -29,11 +29,12 @@ class TransformersEngine:
     def __init__(self, config: TransformersConfig, cache: Path) -> None:
         for name, value in engine_environment(config).items():
             os.environ.setdefault(name, value)
-        self.model_id = checkpoint_id(config)
         self.max_tokens = config.max_tokens
         directory = checkpoint_directory(config, cache)
         self._tokenizer = load_tokenizer(config, directory)
         self._thread = SteppingThread(lambda: _TransformersSteps(config, directory))
+        # Afterwards: what was hashed is then what was loaded, or the difference is found.
+        self.model_id = checkpoint_id(config, cache)
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template."""

@@ -31,7 +31,6 @@ class VllmEngine:
             )
         for name, value in engine_environment(config).items():
             os.environ.setdefault(name, value)
-        self.model_id = checkpoint_id(config)
         self.max_tokens = config.max_tokens
         directory = checkpoint_directory(config, cache)
         # One of our own: vLLM's thread uses its tokenizer at the same time.
@@ -39,6 +38,8 @@ class VllmEngine:
         self._sees_thoughts_end = self._tokenizer.marks_its_thoughts
         arguments = engine_arguments(config, directory, sees_thoughts_end=self._sees_thoughts_end)
         self._thread = SteppingThread(lambda: _VllmSteps(arguments))
+        # Afterwards: what was hashed is then what was loaded, or the difference is found.
+        self.model_id = checkpoint_id(config, cache)
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template. ``pattern`` is obeyed."""

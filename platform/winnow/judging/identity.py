@@ -13,6 +13,7 @@ def judge_id(config: AnnotateConfig, *, model_id: str) -> str:
     ``model_id`` names the model by its content, so where it lies does not matter.
     """
     settings = {**config.engine.science(), "model": model_id}
+    settings.pop("revision", None)  # which is a way to find that content
     digest = fingerprint(settings, config.judge.science(), _prompts(config.judge))
     readable = re.sub(r"[^\w.-]+", "-", f"{config.judge.kind}-{model_id}")
     return f"{readable[:80]}-{digest[:12]}"

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from winnow.engines.protocol import Engine, EngineDeadError
 from winnow.judging.config import ListwiseJudgeConfig
 from winnow.judging.dialogue import Dialogue, UnansweredError
+from winnow.judging.parsing import LISTWISE_READING_VERSION
 from winnow.judging.rounds import Conversation, Rounds, SeparatePrompts
 from winnow.judging.showing import PassageTooLongError, Showing, ShownPool
 from winnow.judging.templates import Round, load_listwise_template
 from winnow.judging.windows import Room
 from winnow.records import CandidatePool, JudgedQuery, Judgment
+
+IN_SEPARATE_PROMPTS = "separate prompts: a conversation does not fit into engine.max_tokens"
+"""The note on a query that a conversation was configured for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class ListwiseJudge:
 
     async def judge(self, pool: CandidatePool) -> JudgedQuery:
         """Evidence about every passage, or a status that says why there is none; traces either way."""
-        judged = JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok")
+        judged = JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok", reading=LISTWISE_READING_VERSION)
         if not pool.passages:
             return replace(judged, status="empty_pool", detail="no ranked list found a passage for this query")
         dialogue = Dialogue(self._engine, self._template, self._config, query_id=pool.query_id)
@@ -74,7 +78,7 @@ class ListwiseJudge:
         if self._config.layout == "conversation":
             if sum(shown.sizes) <= await self._room.in_conversation(self._turns, shown.query):
                 return Conversation(dialogue, self._template, shown)
-            dialogue.notes.append("separate prompts: a conversation does not fit into engine.max_tokens")
+            dialogue.notes.append(IN_SEPARATE_PROMPTS)
         return SeparatePrompts(dialogue, self._template, shown, self._room)
 
     async def _ask(self, rounds: Rounds) -> _Findings:

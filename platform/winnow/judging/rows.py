@@ -27,6 +27,8 @@ EVIDENCE = pa.schema(
         *schema.JUDGED_QUERIES,
         pa.field("judgments", _without_key(schema.JUDGMENTS), nullable=False),
         pa.field("traces", _without_key(schema.JUDGE_TRACES), nullable=False),
+        # Added later, as every new column here must be: nullable, since earlier files lack it.
+        pa.field("reading", pa.int32()),
     ]
 )
 

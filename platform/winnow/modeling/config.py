@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from winnow.config import Config, speed_knob
-from winnow.models import ModelReference
+from winnow.models import ModelReference, check_revision, locate_model
 
 Pooling = Literal["cls", "mean", "last"]
 """How token vectors become one vector: the first token's, their mean, the last token's."""
@@ -23,6 +23,9 @@ class EncoderConfig(Config):
 
     model: ModelReference
     """A sentence-transformers directory, or a plain Transformers one (then give ``pooling`` and ``normalise``)."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub model, which pins it."""
 
     pooling: Pooling | None = None
     """How token vectors become one vector: ``cls``, ``mean`` or ``last``."""
@@ -51,7 +54,16 @@ class EncoderConfig(Config):
 
     def at(self, directory: Path) -> Self:
         """The same settings for the encoder in ``directory``, such as the trained one."""
-        return self.model_copy(update={"model": str(directory.resolve())})
+        return self.model_copy(update={"model": str(directory.resolve()), "revision": None})
+
+    def locate(self) -> Path:
+        """The model's directory. Raises ``ConfigError``."""
+        return locate_model(self.model, revision=self.revision)
+
+    @model_validator(mode="after")
+    def _only_a_hub_has_revisions(self) -> Self:
+        check_revision(self.model, self.revision)
+        return self
 
 
 class LoraConfig(Config):

@@ -27,7 +27,6 @@ from winnow.modeling.padding import pad
 from winnow.modeling.projection import load_projection, save_projection
 from winnow.modeling.protocol import Side
 from winnow.modeling.tokenizing import TextTokenizer
-from winnow.models import locate_model
 
 _DEFAULT_BATCH_TOKENS = EncoderConfig.model_fields["batch_tokens"].default
 
@@ -162,7 +161,7 @@ class DenseEncoder:
 
 def build_encoder(config: EncoderConfig, *, device: torch.device | str | None = None) -> DenseEncoder:
     """The encoder that ``config`` names. Raises ``ConfigError``."""
-    return DenseEncoder.load(locate_model(config.model), config, device=device)
+    return DenseEncoder.load(config.locate(), config, device=device)
 
 
 def _load_module(directory: Path, contract: Contract) -> EncoderModule:

@@ -48,8 +48,13 @@ def load_runtime(encoder: DenseEncoder, runtime: OnnxRuntime, *, threads: int, c
         runs = _open_runs(models, threads)
         return GraphEncoder(encoder.tokenizer, runs, fingerprint=fingerprint, dimension=encoder.dimension, **alone)
 
-    kept = cache / f"{fingerprint}-{runtime}-{_FORMAT}"
+    kept = cache / export_name(fingerprint, runtime)
     return open_models(read_or_export(kept, lambda into: _export(encoder, runtime, into, open_models)))
+
+
+def export_name(fingerprint: str, runtime: OnnxRuntime) -> str:
+    """The folder of an encoder's exported models: changes with its weights, tokenizer and contract, and the runtime."""
+    return f"{fingerprint}-{runtime}-{_FORMAT}"
 
 
 def _open_runs(models: Mapping[str, bytes], threads: int) -> dict[Side, Run]:

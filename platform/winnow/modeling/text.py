@@ -2,6 +2,9 @@
 
 from winnow.records import Passage
 
+ENCODING_VERSION = "1"
+"""Part of the key of every cache of tokens and vectors. Raise it when our code makes other ones of the same texts."""
+
 
 def passage_text(passage: Passage) -> str:
     """Title and text as one string.

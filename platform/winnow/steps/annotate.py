@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from winnow import schema
 from winnow.cluster.annotating import ActorPool, JudgedNow, check_failures, judge_pools, num_failed, pool_keys
-from winnow.cluster.in_hand import InHand, Key
+from winnow.cluster.in_hand import Key
 from winnow.cluster.runtime import ray_session
 from winnow.cluster.sink import EvidenceSink
 from winnow.engines import build_engine, model_id, prepare_engine
@@ -23,6 +23,7 @@ from winnow.judging.build import EngineFactory, build_judge
 from winnow.judging.config import AnnotateConfig
 from winnow.judging.identity import judge_id
 from winnow.judging.ledger import Ledger, render, summary
+from winnow.judging.rereading import reading_version, reads_alike
 from winnow.judging.rows import unfold
 from winnow.records import Status
 from winnow.steps import pool
@@ -47,6 +48,7 @@ class _Judging:
 class _Published:
     """What was counted while the datasets were written."""
 
+    keys: list[Key] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     num_judgments: int = 0
     passages_cut: int = 0
@@ -57,8 +59,11 @@ class _Published:
 
 def plan(config: RunConfig) -> StepPlan:
     """What ``annotate`` would compute for ``config``."""
-    judge = judge_id(config.annotate, model_id=model_id(config.annotate.engine))
-    inputs = {"candidate_pools": find(pool.plan(config)).content_hash, "judge": judge}
+    inputs = {
+        "candidate_pools": find(pool.plan(config)).content_hash,
+        "judge": _judge_id(config),
+        "reading": str(reading_version(config.annotate.judge)),
+    }
     return StepPlan("annotate", STEP_VERSION, config.output, config.annotate.science(), inputs)
 
 
@@ -79,14 +84,37 @@ def judge_again(config: RunConfig, pools: Path, *, build_engine: EngineFactory =
     """
     keys, sink = pool_keys(pools), evidence_sink(config)
     _judge_missing(config, build_engine, pools, sink, max_failures=len(keys))
-    tables = [unfold(evidence).judgments for evidence in sink.read(keys)]
-    return pa.concat_tables(tables) if tables else schema.JUDGMENTS.empty_table()
+    tables = [unfold(evidence) for evidence in sink.read(keys)]
+    _check_complete(keys, [key for each in tables for key in _keys_of(each.judged_queries)], sink)
+    return pa.concat_tables([schema.JUDGMENTS.empty_table(), *(each.judgments for each in tables)])
 
 
 def evidence_sink(config: RunConfig) -> EvidenceSink:
     """Where the evidence of the judge of ``config`` is kept, for all runs under the output root."""
-    judge = judge_id(config.annotate, model_id=model_id(config.annotate.engine))
-    return EvidenceSink(config.output / "annotate" / "evidence" / judge)
+    directory = config.output / "annotate" / "evidence" / _judge_id(config)
+    return EvidenceSink(directory, reading=reading_version(config.annotate.judge))
+
+
+def _judge_id(config: RunConfig) -> str:
+    return judge_id(config.annotate, model_id=_model_id(config))
+
+
+def _model_id(config: RunConfig) -> str:
+    return model_id(config.annotate.engine, model_cache(config))
+
+
+def read_again(config: RunConfig, sink: EvidenceSink) -> None:
+    """Let what an earlier version of the parser read count again, as far as this one reads it alike."""
+    judge = config.annotate.judge
+    if judge.kind != "listwise" or not sink.directory.exists():
+        return
+    alike, unlike = sink.read_again(partial(reads_alike, config=judge))
+    if alike or unlike:
+        print(
+            f"annotate: the reading of replies has changed since {alike + unlike:,} queries were judged; {alike:,} are "
+            f"read alike and kept, {unlike:,} are judged again where they are needed",
+            flush=True,
+        )
 
 
 def pending_keys(config: RunConfig, keys: Sequence[Key], known: Mapping[Key, Status]) -> list[Key]:
@@ -102,16 +130,19 @@ def _build(config: RunConfig, judging: _Judging, context: StepContext) -> Mappin
     if judging.judge_all_again:
         sink.set_aside()
     now = _judge_missing(config, judging.build_engine, pools, sink, max_failures=_max_failures(config.annotate, keys))
-    counts = _counts(_publish(sink.read(keys), context), now, config.annotate)
+    published = _publish(sink.read(keys), context)
+    _check_complete(keys, published.keys, sink)
+    counts = _counts(published, now, config.annotate)
     _log(counts, pooled, context)
     _report(counts)
     check_failures(counts["statuses"], _max_failures(config.annotate, keys))
-    return {"judge_id": judge_id(config.annotate, model_id=model_id(config.annotate.engine)), **counts}
+    return {"judge_id": _judge_id(config), **counts}
 
 
 def _judge_missing(
     config: RunConfig, build_engine: EngineFactory, pools: Path, sink: EvidenceSink, *, max_failures: int
 ) -> JudgedNow:
+    read_again(config, sink)
     keys, known = pool_keys(pools), sink.statuses()
     pending = pending_keys(config, keys, known)
     settled = Counter(known[key] for key in set(keys) - set(pending))
@@ -125,9 +156,8 @@ def _judge_missing(
         return judge_pools(
             pools,
             pending,
-            partial(build_judge, config.annotate, cache, build_engine),
+            partial(build_judge, config.annotate, cache, build_engine, model_id=_model_id(config)),
             sink,
-            InHand(sink.directory / ".in_hand"),
             actors=_actors(config.annotate),
             max_failures=max_failures,
             settled=settled,
@@ -192,6 +222,7 @@ def _publish(evidence: Iterable[pa.Table], context: StepContext) -> _Published:
             tables = unfold(rows)
             for append, table in zip(appends, (tables.judged_queries, tables.judgments, tables.traces), strict=True):
                 append(table)
+            published.keys += _keys_of(tables.judged_queries)
             published.statuses.update(tables.judged_queries["status"].to_pylist())
             published.num_judgments += tables.judgments.num_rows
             published.passages_cut += pc.sum(tables.judged_queries["passages_cut"], min_count=0).as_py()
@@ -199,6 +230,22 @@ def _publish(evidence: Iterable[pa.Table], context: StepContext) -> _Published:
             published.notes.update(_notes(tables.judged_queries))
             published.ledger.add(tables.traces, num_queries=tables.judged_queries.num_rows)
     return published
+
+
+def _keys_of(judged_queries: pa.Table) -> list[Key]:
+    columns = (judged_queries[name].to_pylist() for name in ("query_id", "pool_id"))
+    return list(zip(*columns, strict=True))
+
+
+def _check_complete(keys: Sequence[Key], found: Sequence[Key], sink: EvidenceSink) -> None:
+    """Every pool has one row, whatever became of it. Raises ``DataError``: less than all must not pass for all."""
+    missing = sorted(set(keys) - set(found))
+    if missing or len(found) != len(keys):
+        raise DataError(
+            f"{len(found):,} rows of evidence are in {str(sink.directory)!r} for {len(keys):,} queries"
+            + (f"; {len(missing):,} have none, such as {missing[0][0]!r}" if missing else "")
+            + "; check that no other run moved or removed files there, and run the same command again"
+        )
 
 
 def _notes(judged_queries: pa.Table) -> list[str]:

@@ -31,7 +31,7 @@ from winnow.config import fingerprint
 from winnow.corpora.store import corpus_hash, passages_path, read_passages, read_split
 from winnow.engines import build_engine
 from winnow.errors import ConfigError, DataError
-from winnow.files import hash_file, hash_tree, read_json, replacing, write_json
+from winnow.files import hash_file, read_json, replacing, write_json
 from winnow.judging.build import EngineFactory
 from winnow.judging.config import JudgeConfig
 from winnow.judging.rows import pools_of
@@ -39,7 +39,7 @@ from winnow.labels.config import LabelConfig
 from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, evidence_in
 from winnow.labels.from_judgments import split_pool
 from winnow.modeling.encoder import build_encoder
-from winnow.models import locate_model
+from winnow.models import content_hash
 from winnow.pooling.order import PoolOrder
 from winnow.records import CandidatePool, Judgment
 from winnow.retrieval.embeddings import read_embeddings
@@ -88,7 +88,7 @@ def plan(config: RunConfig) -> StepPlan:
         pool.POOLS: find(pool.plan(config)).content_hash,
         "annotations": find(annotate.plan(config)).content_hash,
         "corpus": corpus_hash(ingested(config).directory),
-        "encoder": fingerprint(hash_tree(locate_model(config.encoder.model))),
+        "encoder": content_hash(config.encoder.locate()),
     }
     if config.audit.against is not None:
         judgments = _other_judgments(config.audit.against)

@@ -24,7 +24,7 @@ from winnow.judging.rows import JudgedTables, evidence_table, pools_of, unfold
 from winnow.records import CandidatePool, JudgedQuery
 from winnow.seeding import derive_seed
 from winnow.steps import pool
-from winnow.steps.annotate import evidence_sink, model_cache, pending_keys
+from winnow.steps.annotate import evidence_sink, model_cache, pending_keys, read_again
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import find
 
@@ -39,6 +39,7 @@ def estimate(config: RunConfig, *, judge_all_again: bool = False) -> dict[str, A
     """
     pools = find(pool.plan(config)).directory / pool.POOLS
     keys, sink = pool_keys(pools), evidence_sink(config)
+    read_again(config, sink)
     known = sink.statuses()
     pending = keys if judge_all_again else pending_keys(config, keys, known)
     sampled = random.Random(derive_seed(config.seed, "estimate")).sample(sorted(pending), min(_SAMPLE, len(pending)))

@@ -38,10 +38,10 @@ from winnow.evaluation.tables import (
     report_from_json,
     report_to_json,
 )
-from winnow.files import hash_tree, read_json, replacing, write_json
+from winnow.files import read_json, replacing, write_json
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
-from winnow.models import locate_model
+from winnow.models import content_hash
 from winnow.records import Query, ScoredPassage
 from winnow.retrieval.bm25 import BM25
 from winnow.retrieval.dense import ExactSearch
@@ -76,7 +76,7 @@ def plan(config: RunConfig) -> StepPlan:
     inputs = {
         "texts": ingested(config).content_hash,
         "retriever": find(index.plan(config)).content_hash,
-        "encoder": fingerprint(hash_tree(locate_model(config.encoder.model))),
+        "encoder": content_hash(config.encoder.locate()),
     }
     settings = {
         "evaluate": config.evaluate.science(),

@@ -15,16 +15,15 @@ from rich.console import Console
 from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
-from winnow.config import fingerprint
 from winnow.corpora.raw import REASONS
 from winnow.corpora.store import Split, corpus_hash, labels_hash, passages_path, read_passages, read_split, split_hash
 from winnow.corpora.trec_run import TrecRun, scan_run
 from winnow.errors import ConfigError, DataError
-from winnow.files import hash_tree, read_json, replacing, write_json
+from winnow.files import read_json, replacing, write_json
 from winnow.grades import relevant
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
-from winnow.models import locate_model
+from winnow.models import content_hash
 from winnow.pooling.config import DenseSourceConfig, SourceConfig, TrecRunSourceConfig
 from winnow.pooling.merge import RankedList, merge_ranked_lists
 from winnow.pooling.report import NO_HUMAN_POSITIVES, plot_recall, render_counts, render_recall
@@ -64,7 +63,7 @@ def plan(config: RunConfig) -> StepPlan:
     for source in config.pool.sources:
         if source.kind == "dense":
             encoder = _encoder(source, config)
-            inputs[f"encoder of {source.name}"] = fingerprint(hash_tree(locate_model(encoder.model)))
+            inputs[f"encoder of {source.name}"] = content_hash(encoder.locate())
             settings[f"encoder of {source.name}"] = encoder.science()
         elif source.kind == "trec_run":
             inputs[f"run of {source.name}"] = hash_input(source.path)

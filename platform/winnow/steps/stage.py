@@ -9,10 +9,10 @@ from typing import Any
 from winnow.cluster.training import tokenise, train_on_ray
 from winnow.config import fingerprint
 from winnow.corpora.store import corpus_hash, passage_ids, read_passages, read_split, split_hash
-from winnow.files import hash_file, hash_tree, read_json, write_json
+from winnow.files import hash_file, read_json, write_json
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.contract import read_contract
-from winnow.models import locate_model
+from winnow.models import content_hash
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext
@@ -23,7 +23,7 @@ from winnow.training.dev import choose_dev
 from winnow.training.examples import UsableExamples, read_examples
 from winnow.training.job import TrainingJob, write_dev
 from winnow.training.protocol import RunLogger
-from winnow.training.texts import named_passages, select_texts, training_texts
+from winnow.training.texts import named_passages, select_texts, token_key, training_texts
 from winnow.training.tokens import TokenStore
 
 ENCODER = "encoder"
@@ -135,18 +135,18 @@ def kept_measures(counts: Mapping[str, Any]) -> dict[str, float]:
 
 def _tokenise(config: RunConfig, examples: Path) -> Path:
     """The token shards of all texts that ``examples`` name; runs that differ in how they train share them."""
-    output = _token_cache(config, hash_file(examples))
+    directory = ingested(config).directory
+    corpus = read_split(directory, "train").corpus
+    output = _token_cache(config, hash_file(examples), corpus_hash(directory, corpus))
     if output.exists():
         return output
-    directory = ingested(config).directory
     rows = read_examples(examples)
-    passages = read_passages(directory, read_split(directory, "train").corpus, only=named_passages(rows))
+    passages = read_passages(directory, corpus, only=named_passages(rows))
     return tokenise(training_texts(rows, passages), config.encoder, output)
 
 
-def _token_cache(config: RunConfig, *parts: str) -> Path:
-    key = fingerprint(config.encoder.science(), text_inputs(config), *parts)
-    output = (config.output / "cache" / "tokens" / key).resolve()
+def _token_cache(config: RunConfig, *texts: str) -> Path:
+    output = (config.output / "cache" / "tokens" / token_key(config.encoder, *texts)).resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     return output
 
@@ -188,7 +188,7 @@ def dev_questions(config: RunConfig, directory: Path) -> Path | None:
 
 
 def _at_limit(config: RunConfig, tokens: TokenStore) -> dict[str, int]:
-    contract = read_contract(locate_model(config.encoder.model), config.encoder)
+    contract = read_contract(config.encoder.locate(), config.encoder)
     limits = {"query": contract.query_max_tokens, "passage": contract.passage_max_tokens}
     return {side: int((tokens.lengths(side) >= limit).sum()) for side, limit in limits.items()}
 
@@ -196,8 +196,7 @@ def _at_limit(config: RunConfig, tokens: TokenStore) -> dict[str, int]:
 def text_inputs(config: RunConfig) -> dict[str, str]:
     """Hashes of what token ids depend on: the training corpus and the encoder's files."""
     directory = ingested(config).directory
-    model = locate_model(config.encoder.model)
     return {
         "corpus": corpus_hash(directory, read_split(directory, "train").corpus),
-        "encoder": fingerprint(hash_tree(model)),
+        "encoder": content_hash(config.encoder.locate()),
     }

@@ -79,8 +79,7 @@ class RetrieverFetcher:
     def _download(self, client: "MlflowClient", entry: RegistryEntry) -> Located:
         number = _number(client, entry)
         version = client.get_model_version(entry.model, number)
-        # Numbers start anew in another registry, so the place of the files is part of the name.
-        directory = self._cache / f"{entry.model}-{number}-{fingerprint(self._uri, version.source)[:8]}"
+        directory = self._cache / download_name(entry.model, number, uri=self._uri, source=str(version.source))
         with FileLock(self._locked(directory)):
             if not _is_whole(directory):
                 _download_into(directory, str(version.source), self._uri)
@@ -103,6 +102,11 @@ class RetrieverFetcher:
     def _locked(self, directory: Path) -> Path:
         self._cache.mkdir(parents=True, exist_ok=True)
         return directory.with_name(f".{directory.name}.lock")
+
+
+def download_name(model: str, number: str, *, uri: str, source: str) -> str:
+    """The folder of a downloaded version. Numbers start anew in another registry, so the place of the files counts."""
+    return f"{model}-{number}-{fingerprint(uri, source)[:8]}"
 
 
 def _number(client: "MlflowClient", entry: RegistryEntry) -> str:

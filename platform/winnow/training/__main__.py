@@ -22,19 +22,18 @@ import torch
 import torch.distributed as dist
 
 from winnow import schema
-from winnow.config import Config, InputPath, fingerprint, load_config
+from winnow.config import Config, InputPath, load_config
 from winnow.corpora.store import passages_of
 from winnow.errors import ConfigError, WinnowError
 from winnow.files import hash_file, replacing
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
-from winnow.models import locate_model
 from winnow.records import TrainingExample
 from winnow.training.config import TrainConfig
 from winnow.training.examples import read_examples, usable_examples
 from winnow.training.gather import process_rank
 from winnow.training.job import TrainingJob, train_encoder
-from winnow.training.texts import named_passages, tokenised, training_texts
+from winnow.training.texts import named_passages, token_key, tokenised, training_texts
 
 
 class JobConfig(Config):
@@ -102,7 +101,7 @@ def run(config: JobConfig) -> None:
 
 def _job(config: JobConfig, output: Path) -> TrainingJob:
     examples = read_examples(config.examples)
-    tokens = output / "tokens" / fingerprint(config.encoder.science(), hash_file(config.examples))
+    tokens = output / "tokens" / token_key(config.encoder, hash_file(config.examples), hash_file(config.passages))
     if process_rank() == 0:
         left_out = usable_examples(examples, config.train, seed=config.seed).left_out
         print(f"train: {len(examples):,} queries (left out: {left_out or 'none'})", flush=True)
@@ -127,7 +126,7 @@ def _tokenise(config: JobConfig, examples: Sequence[TrainingExample], directory:
         return
     named = pc.field("passage_id").isin(pa.array(sorted(named_passages(examples)), pa.string()))
     passages = passages_of(pq.read_table(config.passages, columns=schema.PASSAGES.names, filters=named))
-    tokenizer = TextTokenizer.load(locate_model(config.encoder.model), config.encoder)
+    tokenizer = TextTokenizer.load(config.encoder.locate(), config.encoder)
     with replacing(shard) as temporary:
         pq.write_table(tokenised(training_texts(examples, passages), tokenizer), temporary)
 

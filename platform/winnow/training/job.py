@@ -35,6 +35,7 @@ class TrainingJob:
     encoder: EncoderConfig
     examples: Path
     tokens: Path
+    """A folder named by what its content depends on; a run does not go on from checkpoints with other tokens."""
     config: TrainConfig
     seed: int
     checkpoints: str
@@ -57,7 +58,8 @@ def train_encoder(job: TrainingJob, *, device: torch.device) -> TrainingSummary:
 
 def _prepare(job: TrainingJob, device: torch.device) -> tuple[DenseEncoder, Training]:
     encoder, config = build_encoder(job.encoder, device=device), job.config
-    inputs = {"encoder": encoder.fingerprint, "examples": hash_file(job.examples)}
+    # The folder of the tokens is named by all that they depend on, passages and model files included.
+    inputs = {"encoder": encoder.fingerprint, "examples": hash_file(job.examples), "tokens": job.tokens.name}
     adapt(
         encoder,
         projection=config.projection,

@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from winnow.config import fingerprint
 from winnow.errors import DataError
-from winnow.modeling.text import passage_text
+from winnow.modeling.config import EncoderConfig
+from winnow.modeling.text import ENCODING_VERSION, passage_text
 from winnow.modeling.tokenizing import TextTokenizer
+from winnow.models import content_hash
 from winnow.records import Passage, Query, TrainingExample
 from winnow.training.tokens import TEXTS, TOKENS
 
@@ -35,6 +38,14 @@ def select_texts(queries: Iterable[Query], passage_ids: Iterable[str], passages:
     rows = [("query", query.query_id, query.query) for query in queries]
     rows += [("passage", name, texts[name]) for name in sorted(wanted)]
     return pa.Table.from_arrays([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=TEXTS)
+
+
+def token_key(encoder: EncoderConfig, *texts: str) -> str:
+    """Changes with all that token ids depend on: our code, the tokenizer and its settings, and ``texts``.
+
+    ``texts`` are hashes: of what names the texts, and of where their words are.
+    """
+    return fingerprint(ENCODING_VERSION, encoder.science(), content_hash(encoder.locate()), *texts)
 
 
 def tokenised(texts: pa.Table, tokenizer: TextTokenizer) -> pa.Table:

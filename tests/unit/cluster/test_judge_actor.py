@@ -1,14 +1,17 @@
 """The actor without Ray: what it stores, and how a query that kills its process is found."""
 
 import asyncio
+import socket
+from threading import Event, Thread
 
 import pyarrow as pa
 import pytest
 
 from winnow import schema
-from winnow.cluster.in_hand import InHand
+from winnow.cluster.in_hand import InHand, in_hand
 from winnow.cluster.judge_actor import MOST_DEATHS, JudgeActor
 from winnow.cluster.sink import EvidenceSink
+from winnow.errors import ConfigError
 from winnow.records import Candidate, CandidatePool, JudgedQuery
 
 
@@ -49,6 +52,10 @@ def table(*pools):
     return pa.Table.from_pylist(rows, schema=schema.CANDIDATE_POOLS)
 
 
+def key(number):
+    return f"q{number}", CandidatePool(f"q{number}", "a query", ()).pool_id
+
+
 @pytest.fixture
 def judge():
     return ListingJudge()
@@ -61,8 +68,7 @@ def actor(tmp_path, judge):
 
 def leave_note(tmp_path, *numbers, alone=False):
     """What a process leaves that dies with these queries in hand."""
-    keys = [(f"q{number}", CandidatePool(f"q{number}", "a query", ()).pool_id) for number in numbers]
-    holding = InHand(tmp_path / "in_hand").holding(keys, alone=alone)
+    holding = InHand(tmp_path / "in_hand").holding(list(map(key, numbers)), alone=alone)
     holding.__enter__()
     return holding  # kept by the caller: a note that is collected would be taken away
 
@@ -112,16 +118,60 @@ def test_other_batches_are_not_under_suspicion(actor, judge, tmp_path):
     assert judge.most_at_work == 4
 
 
-def test_a_new_run_starts_without_suspicion(actor, judge, tmp_path):
-    note = leave_note(tmp_path, 0, 1)
-    InHand(tmp_path / "in_hand").clear()
-
-    actor(table(pool(0), pool(1)))
-
-    assert note is not None
-    assert judge.most_at_work == 2
-
-
 def test_an_empty_batch_is_no_work(actor, tmp_path):
     assert actor(table()).num_rows == 0
     assert not (tmp_path / "sink").exists()
+
+
+def test_receipts_name_the_file_and_the_node_that_hold_the_evidence(actor, tmp_path):
+    receipts = actor(table(*map(pool, range(3))))
+
+    (part,) = (tmp_path / "sink").glob("part-*")
+    assert receipts["part"].to_pylist() == [part.name] * 3
+    assert receipts["node"].to_pylist() == [socket.gethostname()] * 3
+
+
+def test_a_judge_that_cannot_be_built_refuses_work_and_its_process_lives(tmp_path):
+    def build():
+        raise ConfigError("the weights are others here")
+
+    actor = JudgeActor(build, EvidenceSink(tmp_path / "sink"), InHand(tmp_path / "in_hand"))
+    receipts = actor(table(pool(0), pool(1))).to_pylist()
+
+    assert [(row["node"], row["refusal"]) for row in receipts] == [
+        (socket.gethostname(), "the weights are others here")
+    ]
+    assert not (tmp_path / "sink").exists()
+
+
+class SlowJudge(ListingJudge):
+    """Waits with its first query until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.has_begun, self.may_end = Event(), Event()
+
+    async def judge(self, pool):
+        self.has_begun.set()
+        while not self.may_end.is_set():
+            await asyncio.sleep(0.01)
+        return await super().judge(pool)
+
+
+def test_two_runs_of_one_judge_at_once_do_not_break_each_other(tmp_path, judge):
+    """The first has a batch in hand while the second starts, judges the same and ends."""
+    sink, slow = EvidenceSink(tmp_path / "judge"), SlowJudge()
+    with in_hand(sink.directory) as first:
+        working = Thread(target=JudgeActor(lambda: slow, sink, first), args=(table(pool(0), pool(1)),))
+        working.start()
+        assert slow.has_begun.wait(60)
+        with in_hand(sink.directory) as second:
+            JudgeActor(lambda: judge, EvidenceSink(sink.directory), second)(table(pool(0), pool(1), pool(2)))
+        in_the_first_hand = first.deaths(list(map(key, (0, 1))))
+        slow.may_end.set()
+        working.join(60)
+
+    assert judge.most_at_work == 3  # nothing was under suspicion
+    assert in_the_first_hand == 1  # its note has outlived the other run, and would be found
+    assert {key[0]: status for key, status in sink.statuses().items()} == {"q0": "ok", "q1": "ok", "q2": "ok"}
+    assert sum(rows.num_rows for rows in sink.read(sink.statuses())) == 3

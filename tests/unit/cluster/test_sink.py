@@ -1,11 +1,14 @@
 """The durable sink: what was written is found, whatever else happened."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
+from winnow import schema
 from winnow.cluster import sink as sink_module
 from winnow.cluster.sink import EvidenceSink
-from winnow.judging.rows import EVIDENCE
+from winnow.judging.rows import EVIDENCE, evidence_table
 from winnow.records import JudgedQuery, Judgment
 
 
@@ -132,3 +135,60 @@ def test_a_merge_that_was_killed_before_it_removed_its_parts_leaves_every_row_on
     rows = read(sink, [(f"q{number}", f"pool-q{number}") for number in range(3)])
 
     assert rows["query_id"].to_pylist() == ["q0", "q1", "q2"]
+
+
+def without(table, column, nested=None):
+    """``table`` as it was written before ``column`` (or a field in its structs) was added."""
+    place = table.schema.get_field_index(column)
+    if nested is None:
+        return table.remove_column(place)
+    field = table.schema.field(column)
+    fields = [each for each in field.type.value_type if each.name != nested]
+    older = pa.field(column, pa.list_(pa.struct(fields)), nullable=False)
+    return table.set_column(place, older, pa.array(table[column].to_pylist(), older.type))
+
+
+@pytest.mark.parametrize(("column", "nested"), [("reading", None), ("detail", None), ("traces", "reasoning")])
+def test_files_that_lack_a_later_column_are_read_and_merged_with_newer_ones(tmp_path, small_steps, column, nested):
+    sink = EvidenceSink(tmp_path)
+    for number in range(2):
+        table = without(evidence_table([judged(f"q{number}")]), column, nested)
+        schema.write_dataset(tmp_path / f"part-{number:020d}-old.parquet", table)
+    sink.write([judged("q2", "too_long", detail="newer")])
+    keys = [(f"q{number}", f"pool-q{number}") for number in range(3)]
+    before = read(sink, keys)
+
+    sink.compact()
+
+    assert sink.statuses() == dict(zip(keys, ["ok", "ok", "too_long"], strict=True))
+    assert before["detail"].to_pylist() == [None, None, "newer"]
+    assert [row["judgments"][0]["utility_score"] for row in before.to_pylist()[:2]] == [0.5, 0.5]
+    assert read(sink, keys) == before
+    assert len(list(tmp_path.glob("merged-*"))) == 1
+
+
+def test_rows_of_another_reading_count_once_they_are_found_to_be_read_alike(tmp_path, small_steps):
+    first, second = EvidenceSink(tmp_path), EvidenceSink(tmp_path, reading=2)
+    parts = [first.write([judged(f"q{number}"), judged(f"r{number}")]) for number in range(3)]
+    first.compact()
+    parts.append(second.write([replace(judged("q9"), reading=2)]))
+    asked = []
+
+    def is_alike(row):
+        asked.append(row["query_id"])
+        return row["query_id"].startswith("q")
+
+    before = set(second.statuses())
+    found = second.read_again(is_alike)
+    again = second.read_again(is_alike)
+
+    keys = [(name, f"pool-{name}") for name in ("q0", "q1", "q2", "q9", "r0")]
+    assert before == {("q9", "pool-q9")}
+    assert (found, again) == ((3, 3), (0, 0))
+    assert sorted(asked) == ["q0", "q1", "q2", "r0", "r1", "r2"]
+    assert sorted(second.statuses()) == keys[:4]
+    assert read(second, keys)["query_id"].to_pylist() == ["q0", "q1", "q2", "q9"]
+    assert second.missing(parts) == set()
+    # The version before finds its own labels again, should somebody go back to it.
+    assert first.read_again(lambda row: row["query_id"] != "q9") == (6, 1)
+    assert len(first.statuses()) == 6

@@ -1,5 +1,7 @@
 """Which engine is meant, and what its process starts with."""
 
+from pathlib import Path
+
 import pytest
 
 from winnow.config import build_config
@@ -80,7 +82,7 @@ def test_settings_that_cannot_work_are_refused(setting):
 
 
 def test_a_served_model_is_called_what_the_server_calls_it():
-    assert model_id(ServerConfig(**SERVER)) == "org/name"
+    assert model_id(ServerConfig(**SERVER), Path("unused")) == "org/name"
 
 
 def test_a_server_that_cannot_be_used_is_said_so_before_an_actor_starts(tmp_path):
