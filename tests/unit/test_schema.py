@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from winnow import schema
+from winnow.errors import DataError
 
 ROWS = [{"query_id": f"q{i}", "passage_id": "p", "relevance": i} for i in range(5)]
 
@@ -30,3 +31,16 @@ def test_a_dataset_whose_writer_fails_is_not_there(tmp_path):
         write_and_fail(tmp_path / "parts.parquet")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_that_was_added_later_is_null_and_a_required_one_that_is_missing_is_named(tmp_path):
+    table = schema.to_table([{"query_id": "q1", "query": "what?", "answers": ["that"]}], schema.QUERIES)
+    older, broken = tmp_path / "older.parquet", tmp_path / "broken.parquet"
+    pq.write_table(table.drop_columns(["answers"]), older)
+    pq.write_table(table.drop_columns(["query"]), broken)
+
+    assert schema.read_dataset(older, schema.QUERIES).to_pylist() == [
+        {"query_id": "q1", "query": "what?", "answers": None}
+    ]
+    with pytest.raises(DataError, match=r"broken\.parquet lacks the columns \['query'\]"):
+        schema.read_dataset(broken, schema.QUERIES)

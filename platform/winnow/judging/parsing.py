@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from winnow.errors import JudgmentParseError
 
 LISTWISE_READING_VERSION = 2
-"""How replies are read, apart from a judge's identity. Raise it when a reply can be read differently from before: stored
-replies are then read again, and a query for which that makes a difference is judged again."""
+"""How replies are read; no part of a judge's identity. Raise it when a reply can be read differently from before:
+stored replies are then read again, and a query for which that makes a difference is judged again."""
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
 _LABELS = re.compile(r"\s*\d+(?:(?:\s*,\s*|\s+)\d+)*\s*", re.ASCII)
