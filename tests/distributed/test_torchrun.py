@@ -89,6 +89,25 @@ def test_a_finished_job_ends_well_again_and_one_of_other_data_is_refused(job, tm
         run(load_config(JobConfig, write(job, tmp_path / "job")))
 
 
+@pytest.mark.parametrize("changed", ["passages", "tokenizer"])
+def test_other_words_or_another_tokenizer_are_tokenised_anew_and_no_old_checkpoint_is_gone_on_from(
+    job, tmp_path, changed
+):
+    path = write(job, tmp_path / "job")
+    run(load_config(JobConfig, path))
+    if changed == "passages":
+        passages = [Passage(f"p{number}", "something else") for number in range(len(WORDS))]
+        schema.write_dataset(tmp_path / "passages.parquet", schema.to_table(passages, schema.PASSAGES))
+    else:
+        rules = tmp_path / "base" / "tokenizer.json"
+        rules.write_text(rules.read_text() + "\n")
+
+    with pytest.raises(ConfigError, match=r"was written with tokens"):
+        run(load_config(JobConfig, path))
+
+    assert len(list((tmp_path / "job" / "tokens").iterdir())) == 2
+
+
 @pytest.mark.parametrize("setting", [{"stages": [{"name": "a"}]}, {"dev": {}}])
 def test_what_needs_more_than_one_stage_is_refused(job, tmp_path, setting):
     job["train"].update(setting)

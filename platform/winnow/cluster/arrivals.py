@@ -5,6 +5,7 @@ An output that is not shared, or a listing that stays stale, would otherwise pub
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from winnow.errors import DataError
 PATIENCE_S = 60.0
 """Network disks remember a listing for about this long."""
 _PAUSE_S = 0.5
+_LOOK_EVERY_S = 5.0
+"""While receipts come in: a listing of many parts takes milliseconds."""
 
 
 @dataclass
@@ -34,14 +37,15 @@ class Arrivals:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _expected: dict[str, _Part] = field(default_factory=dict)
+    _next_look: float = 0.0
 
     def expect(self, receipts: pa.Table) -> None:
         """Parts to look out for. Raises ``DataError`` if an earlier one is overdue."""
-        for row in (
-            receipts.select(["part", "node"]).group_by(["part", "node"]).aggregate([([], "count_all")]).to_pylist()
-        ):
-            self._expected[row["part"]] = _Part(row["node"], row["count_all"], self.clock() + self.patience_s)
-        self._look()
+        counts = Counter(zip(receipts["part"].to_pylist(), receipts["node"].to_pylist(), strict=True))
+        for (name, node), num_queries in counts.items():
+            self._expected[name] = _Part(node, num_queries, self.clock() + self.patience_s)
+        if self.clock() >= self._next_look:
+            self._look()
 
     def wait(self) -> None:
         """Returns when every part has been seen. Raises ``DataError`` if one is overdue."""
@@ -50,6 +54,7 @@ class Arrivals:
 
     def _look(self) -> int:
         """How many parts are still out."""
+        self._next_look = self.clock() + _LOOK_EVERY_S
         missing = self.sink.missing(self._expected)
         self._expected = {name: part for name, part in self._expected.items() if name in missing}
         for name, part in self._expected.items():

@@ -88,9 +88,9 @@ def test_evidence_on_an_output_that_is_not_shared_is_an_error_that_names_node_fi
 
 def test_a_long_job_is_not_finished_first(arrivals, node, hours):
     arrivals.expect(judge_on(node, "q1"))
-    hours.now += 59
+    hours.now += 55
     arrivals.expect(judge_on(arrivals.sink, "q2"))
-    hours.now += 1
+    hours.now += 5
 
     with pytest.raises(DataError, match="node-7"):
         arrivals.expect(judge_on(arrivals.sink, "q3"))
