@@ -1,6 +1,7 @@
 """The steps `annotate` and `label` on a small corpus, with a scripted engine."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from winnow import schema
 from winnow.config import build_config
 from winnow.engines import model_id
 from winnow.errors import TooManyFailuresError
-from winnow.judging.rows import pools_of
+from winnow.judging.rows import EVIDENCE, pools_of
 from winnow.steps import annotate, estimate, label, pool
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepOptions
@@ -156,3 +157,22 @@ def test_the_same_pools_in_another_order_are_judged_by_the_same_judge_once(setti
 
     assert first.num_rows == again.num_rows > 0
     assert log.read_text() == asked
+
+
+def test_replies_that_an_earlier_parser_read_are_read_again_and_only_a_difference_is_judged_again(settings):
+    config = config_of(settings, judge={"kind": "listwise"})
+    pool.pool(config)
+    first = annotate.annotate(config, build_engine=scripted)
+    shutil.rmtree(first.directory)
+    for path in annotate.evidence_sink(config).directory.glob("part-*"):
+        rows = pq.read_table(path).to_pylist()
+        for row in rows:
+            row["reading"] = 1
+            row["judgments"][0]["is_relevant"] = row["query_id"] == "q2"
+        schema.write_dataset(path, pa.Table.from_pylist(rows, schema=EVIDENCE))
+
+    again = annotate.annotate(config, build_engine=scripted)
+
+    judgments = pq.read_table(again.directory / annotate.JUDGMENTS)
+    assert (again.summary["judged_now"], again.summary["statuses"]) == (1, {"ok": 6})
+    assert judgments["is_relevant"].to_pylist() == [False] * first.summary["judgments"]
