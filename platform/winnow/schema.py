@@ -54,6 +54,8 @@ PASSAGES = pa.schema(
         ("metadata", pa.map_(_text, _text)),
     ]
 )
+CORPUS = pa.schema([*PASSAGES, _required("text_hash", _text)])
+"""Passages as ``ingest`` stores them; equal hashes are equal texts. Whatever reads ``PASSAGES`` reads these, too."""
 QUERIES = pa.schema([_required("query_id", _text), _required("query", _text), ("answers", pa.list_(_text))])
 CANDIDATE_POOLS = pa.schema(
     [

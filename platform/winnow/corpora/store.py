@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from winnow import schema
 from winnow.config import fingerprint
 from winnow.corpora.beir import Qrel
+from winnow.corpora.copies import Copies, find_copies, text_hash
 from winnow.files import hash_file, read_json, replacing, write_json
 from winnow.records import Passage, Query, RejectedRow
 
@@ -36,7 +37,8 @@ class Split:
 
 def write_passages(directory: Path, passages: Iterable[Passage], *, corpus: str = MAIN_CORPUS) -> Path:
     """The Parquet file of ``corpus``, with ``passages`` in the order given."""
-    return schema.write_dataset(passages_path(directory, corpus), schema.to_table(passages, schema.PASSAGES))
+    rows = ({**asdict(passage), "text_hash": text_hash(passage)} for passage in passages)
+    return schema.write_dataset(passages_path(directory, corpus), schema.to_table(rows, schema.CORPUS))
 
 
 def passages_path(directory: Path, corpus: str = MAIN_CORPUS) -> Path:
@@ -56,6 +58,11 @@ def read_passages(directory: Path, corpus: str = MAIN_CORPUS, *, only: Collectio
 def passage_ids(directory: Path, corpus: str = MAIN_CORPUS) -> list[str]:
     """The ids of all passages of ``corpus``."""
     return pq.read_table(passages_path(directory, corpus), columns=["passage_id"])["passage_id"].to_pylist()
+
+
+def read_copies(directory: Path, corpus: str = MAIN_CORPUS) -> Copies:
+    """Which passages of ``corpus`` say the same as an earlier one."""
+    return find_copies(pq.read_table(passages_path(directory, corpus), columns=["passage_id", "text_hash"]))
 
 
 def passages_of(table: pa.Table) -> list[Passage]:

@@ -15,14 +15,14 @@ from winnow.corpora.opening import check_readable
 from winnow.corpora.raw import REASONS
 from winnow.corpora.reading import Reading
 from winnow.corpora.splitting import RawSplit, separate
-from winnow.corpora.store import MAIN_CORPUS, write_passages, write_quarantine, write_split
+from winnow.corpora.store import MAIN_CORPUS, read_copies, write_passages, write_quarantine, write_split
 from winnow.errors import DataError
 from winnow.files import hash_file, hash_tree, write_json
 from winnow.records import Passage, Query, RejectedRow
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -68,6 +68,7 @@ class _Ingest:
         self._directory = directory
         self._passage_ids: dict[str, Set[str]] = {}
         self._kept: Counter[str] = Counter()
+        self._copies: dict[str, int] = {}
         self._left_out: Counter[str] = Counter()
         self._rejected: list[RejectedRow] = []
 
@@ -79,6 +80,8 @@ class _Ingest:
         write_passages(self._directory, passages, corpus=name)
         self._passage_ids[name] = {passage.passage_id for passage in passages}
         self._kept[f"{name}.passages"] = len(passages)
+        if num_copies := len(read_copies(self._directory, name).first_of):
+            self._copies[name] = num_copies
 
     def read_split(self, name: str, files: SplitConfig | CollectionConfig) -> RawSplit:
         """The queries of a split, and the qrels that join. Raises ``DataError`` if no query can be used."""
@@ -112,6 +115,11 @@ class _Ingest:
         """The counts, after they were printed and the quarantine was written."""
         path = write_quarantine(self._directory / "quarantine.jsonl", self._rejected)
         print("ingest: kept " + ", ".join(f"{count:,} {name}" for name, count in self._kept.items()))
+        for name, count in self._copies.items():
+            print(
+                f"ingest: {count:,} passages in {name} are copies: their title and text equal an earlier one's, which "
+                f"stands for them in pools, labels and mining"
+            )
         for what, count in self._left_out.items():
             print(f"ingest: left out {count:,} {what}")
         reasons = Counter((row.path, row.reason) for row in self._rejected)
@@ -121,6 +129,7 @@ class _Ingest:
             print(f"ingest: the rows, with line numbers, are published with this step as {path.name}")
         return {
             "kept": dict(self._kept),
+            "copies": self._copies,
             "left_out": dict(self._left_out),
             "quarantined": dict(Counter(row.reason for row in self._rejected)),
         }

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow import schema
-from winnow.corpora.store import labels_hash, read_split
+from winnow.corpora.store import corpus_hash, labels_hash, read_copies, read_split
 from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.labels.calibration import Calibration, calibrate_on, draw_queries
@@ -24,7 +24,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "4"
+STEP_VERSION = "5"
 EXAMPLES = "training_examples.parquet"
 _BLOCK = 1024
 """Queries that are labelled, and stored, together."""
@@ -38,7 +38,8 @@ class _Judged:
     statuses: Mapping[str, str]
     judgments: JudgmentIndex
     qrels: Mapping[str, Mapping[str, int]]
-    """Also of passages outside the pools. Ingest let none through that is not in the corpus."""
+    """Also of passages outside the pools; a copy's are given to the passage that stands for it. Ingest let none through
+    that is not in the corpus."""
     relevant_from: int
 
     def pool_batches(self) -> Iterator[pa.RecordBatch]:
@@ -51,7 +52,10 @@ def plan(config: RunConfig) -> StepPlan:
     judged = find(annotate.plan(config)).directory
     inputs = {name: hash_file(judged / name) for name in (annotate.JUDGMENTS, annotate.JUDGED_QUERIES)}
     inputs[pool.POOLS] = find(pool.plan(config)).content_hash
-    inputs["qrels"] = labels_hash(ingested(config).directory, "train")
+    texts = ingested(config).directory
+    inputs["qrels"] = labels_hash(texts, "train")
+    # Its copies say which labels are of one passage.
+    inputs["corpus"] = corpus_hash(texts, read_split(texts, "train").corpus)
     settings = {**config.label.science(), "judge_gives": sorted(config.annotate.judge.gives), "seed": config.seed}
     return StepPlan("label", STEP_VERSION, config.output, settings, inputs)
 
@@ -96,12 +100,14 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 def _read(config: RunConfig) -> _Judged:
     judged = find(annotate.plan(config)).directory
     queries = pq.read_table(judged / annotate.JUDGED_QUERIES, columns=["query_id", "status"])
-    split = read_split(ingested(config).directory, "train")
+    texts = ingested(config).directory
+    split = read_split(texts, "train")
+    copies = read_copies(texts, split.corpus)
     return _Judged(
         pools=find(pool.plan(config)).directory / pool.POOLS,
         statuses=dict(zip(queries["query_id"].to_pylist(), queries["status"].to_pylist(), strict=True)),
         judgments=JudgmentIndex(pq.read_table(judged / annotate.JUDGMENTS, columns=JUDGMENT_COLUMNS)),
-        qrels=split.qrels,
+        qrels={query_id: copies.grades(grades) for query_id, grades in split.qrels.items()},
         relevant_from=split.relevant_from,
     )
 

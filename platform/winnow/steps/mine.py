@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from winnow import schema
 from winnow.cluster.encoding import embed_corpus
-from winnow.corpora.store import passages_path, read_split
+from winnow.corpora.copies import Copies
+from winnow.corpora.store import passages_path, read_copies, read_split
 from winnow.labels.mining import MiningConfig, MiningCounts, mine_negatives
 from winnow.labels.sampling import SamplingConfig, as_known
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
+from winnow.modeling.protocol import Encode
 from winnow.progress import progress
 from winnow.records import TrainingExample
 from winnow.retrieval.dense import ExactSearch
@@ -43,9 +45,11 @@ def mine(
         return output
     assert stage.mine is not None, "steps/train.py mines for stages that ask for it"
     texts = ingested(config).directory
-    passages = passages_path(texts, read_split(texts, "train").corpus)
-    embeddings = embed_corpus(encoder, passages, output=config.output, cluster=config.cluster)
-    miner = _Miner(encoder, embeddings, stage.mine, device=config.cluster.search_device)
+    corpus = read_split(texts, "train").corpus
+    embeddings = embed_corpus(encoder, passages_path(texts, corpus), output=config.output, cluster=config.cluster)
+    ids, passages_PD = read_embeddings(embeddings)
+    copies = read_copies(texts, corpus)
+    miner = Miner(build_encoder(encoder), ids, passages_PD, copies, stage.mine, device=config.cluster.search_device)
     with (
         schema.writing_dataset(output, schema.TRAINING_EXAMPLES) as append,
         progress(len(examples), label="mine", unit="queries") as bar,
@@ -64,14 +68,24 @@ def mine(
     return output
 
 
-class _Miner:
-    """Ranks the corpus for the queries of examples, and counts what it found."""
+class Miner:
+    """Ranks a corpus, without its copies, for the queries of examples, and counts what it found."""
 
     def __init__(
-        self, encoder: EncoderConfig, embeddings: Path, config: MiningConfig, *, device: Literal["cpu", "cuda"]
+        self,
+        encoder: Encode,
+        passage_ids: Sequence[str],
+        passages_PD: NDArray[np.float32],
+        copies: Copies,
+        config: MiningConfig,
+        *,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
-        self._encoder = build_encoder(encoder)
-        passage_ids, self._passages_PD = read_embeddings(embeddings)
+        self._encoder = encoder
+        if copies.first_of:
+            rows = copies.rows_without(passage_ids)
+            passage_ids, passages_PD = [passage_ids[row] for row in rows], passages_PD[rows]
+        self._passages_PD = passages_PD
         self._search = ExactSearch(passage_ids, self._passages_PD, device=device).search
         self._row_of = {passage_id: row for row, passage_id in enumerate(passage_ids)}
         self._config = config

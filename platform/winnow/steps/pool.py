@@ -15,8 +15,18 @@ from rich.console import Console
 from winnow import schema
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
+from winnow.corpora.copies import Copies
 from winnow.corpora.raw import REASONS
-from winnow.corpora.store import Split, corpus_hash, labels_hash, passages_path, read_passages, read_split, split_hash
+from winnow.corpora.store import (
+    Split,
+    corpus_hash,
+    labels_hash,
+    passages_path,
+    read_copies,
+    read_passages,
+    read_split,
+    split_hash,
+)
 from winnow.corpora.trec_run import TrecRun, scan_run
 from winnow.errors import ConfigError, DataError
 from winnow.files import read_json, replacing, write_json
@@ -37,7 +47,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import hash_input, ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 POOLS = "candidate_pools.parquet"
 STATISTICS = "pool_stats.json"
 PLOT = "recall.png"
@@ -96,7 +106,8 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     with TemporaryDirectory(dir=context.directory, prefix=".unpacked-") as folder:
         sources = _Sources(config, texts.directory, passages, unpack_to=Path(folder))
         quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
-        pools = _Pools(config, split, {passage.passage_id: passage for passage in passages}, sources.rankers())
+        by_id = {passage.passage_id: passage for passage in passages}
+        pools = _Pools(config, split, by_id, read_copies(texts.directory, split.corpus), sources.rankers())
         _write(pools, split, context)
     _log_inputs(config, context, texts, split)
     _publish(pools.statistics(), context)
@@ -191,10 +202,16 @@ class _Pools:
     """Builds pools and counts what they hold; keeps none of them."""
 
     def __init__(
-        self, config: RunConfig, split: Split, passages: Mapping[str, Passage], rankers: Mapping[str, Ranker]
+        self,
+        config: RunConfig,
+        split: Split,
+        passages: Mapping[str, Passage],
+        copies: Copies,
+        rankers: Mapping[str, Ranker],
     ) -> None:
         self._config = config
         self._qrels = split.qrels
+        self._copies = copies
         self._relevant_from = split.relevant_from
         self._passages = passages
         self._rankers = rankers
@@ -214,8 +231,11 @@ class _Pools:
 
     def _pool(self, query: Query, found: Mapping[str, Sequence[ScoredPassage]]) -> CandidatePool:
         settings = self._config.pool
-        lists = [RankedList(source.name, found[source.name], source.max_passages) for source in settings.sources]
-        human_labels = self._qrels.get(query.query_id, {})
+        lists = [
+            RankedList(source.name, self._copies.distinct(found[source.name]), source.max_passages)
+            for source in settings.sources
+        ]
+        human_labels = self._copies.grades(self._qrels.get(query.query_id, {}))
         merged = merge_ranked_lists(
             query,
             lists,

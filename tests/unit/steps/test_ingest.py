@@ -51,6 +51,18 @@ def test_every_split_is_stored_with_its_corpus(tmp_path):
     assert read_split(directory, "train").qrels == {}
 
 
+def test_copies_are_kept_counted_and_said(tmp_path, capsys):
+    doubled = CORPUS + '{"_id": "p3", "text": " one"}\n{"_id": "p4", "title": "one", "text": "two"}\n'
+
+    result = ingest(configure(tmp_path, **{"corpus.jsonl": doubled}))
+
+    assert [passage.passage_id for passage in read_passages(result.directory)] == ["p1", "p2", "p3", "p4"]
+    # The test collection reads the same file.
+    assert result.summary["copies"] == {"corpus": 1, "own": 1}
+    assert "ingest: 1 passages in corpus are copies" in capsys.readouterr().out
+    assert ingest(configure(tmp_path, **{"corpus.jsonl": CORPUS})).summary["copies"] == {}
+
+
 def test_bad_rows_of_all_files_are_counted_and_kept_in_quarantine(tmp_path, capsys):
     bad_corpus = CORPUS + '{"_id": "p1", "text": "again"}\n{"_id": "p3", "text": ""}\n'
     bad_qrels = QRELS + "q1\tnowhere\t1\nq9\tp1\t1\nq1\tp2\tmuch\n"

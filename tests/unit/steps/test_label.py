@@ -34,7 +34,7 @@ def configure(
 ) -> RunConfig:
     """Question i shares a word with passage i and another with all passages but ``far``, which no pool holds."""
     passages = [{"_id": f"p{i}", "text": f"answer number{i} about things"} for i in range(NUMBER)]
-    passages.append({"_id": "far", "text": "elsewhere entirely"})
+    passages += [{"_id": "far", "text": "elsewhere entirely"}, {"_id": "far2", "text": "elsewhere entirely"}]
     queries = [{"_id": f"q{i}", "text": f"number{i} things"} for i in range(NUMBER)]
     for name, rows in {"corpus": passages, "queries": queries}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -147,6 +147,17 @@ def test_each_positive_says_who_named_it_also_outside_the_pool_and_for_queries_t
     assert "5 of 6 queries have a positive (left out: 1 malformed)" in said
     assert "by score 1.00 positives per query (4 with 1)" in said
     assert "the judge alone 3, by people alone 2, by both 1; 1 queries have only human ones" in said
+
+
+def test_a_label_of_a_copy_is_one_of_the_passage_that_stands_for_it(tmp_path):
+    config = configure(tmp_path, qrels=[(0, "far2"), (1, "far"), (2, "far", 0), (2, "far2", 1)])
+    publish_judgments(config, by_score)
+
+    result = label.label(config)
+
+    for query_id in ("q0", "q1", "q2"):
+        assert sources_in(result.directory)[query_id] == {f"p{query_id[1:]}": "llm", "far": "human"}
+    assert "far2" not in str(pq.read_table(result.directory / label.EXAMPLES).to_pylist())
 
 
 def test_what_people_say_against_the_judge_is_stored_beside_it_and_counted(tmp_path, capsys):

@@ -17,8 +17,15 @@ QUERIES = [{"_id": "q1", "text": "apples", "answers": ["fruit"]}, {"_id": "q2", 
 RUN = "q2 Q0 p5 1 3.5 x\nq2 Q0 p9 2 3.0 x\nq2 Q0 p3 3 2.5 x\nq1 Q0 p5 1 9 x\nq8 Q0 p5 1 9 x\n"
 
 
-def configure(folder: Path, *, run: str = RUN, qrels: str | None = "q1\tp3\t2\nq2\tp3\t1\n", **settings) -> RunConfig:
-    rows = [{"_id": name, "text": text} for name, text in TEXTS.items()]
+def configure(
+    folder: Path,
+    *,
+    texts: dict[str, str] = TEXTS,
+    run: str = RUN,
+    qrels: str | None = "q1\tp3\t2\nq2\tp3\t1\n",
+    **settings,
+) -> RunConfig:
+    rows = [{"_id": name, "text": text} for name, text in texts.items()]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUERIES))
     (folder / "other.run").write_text(run)
@@ -52,6 +59,18 @@ def test_a_run_file_is_united_with_bm25_and_every_finding_is_kept(tmp_path):
     # p9 is no passage of the corpus, so p3 moves up to the second place of the run's list.
     assert found_by(pools["q2"]) == {"p3": [("bm25", 1), ("other", 2)], "p4": [("bm25", 2)], "p5": [("other", 1)]}
     assert pools["q1"]["answers"] == ["fruit"]
+
+
+def test_equal_passages_are_one_in_a_pool_with_the_findings_and_the_labels_of_both(tmp_path):
+    """p6 says what p5 says; the run has it first, and people have labelled it."""
+    run = "q2 Q0 p6 1 3.5 x\nq2 Q0 p5 2 3.0 x\nq2 Q0 p3 3 2.5 x\n"
+    config = configure(tmp_path, run=run, qrels="q2\tp6\t2\nq2\tp5\t0\n", texts={**TEXTS, "p6": "a  quiet street"})
+
+    row = read(pool.pool(config).directory)["q2"]
+
+    # The third line of the run is not read at depth 2, so the list has one text.
+    assert found_by(row) == {"p3": [("bm25", 1)], "p4": [("bm25", 2)], "p5": [("other", 1)]}
+    assert {p["passage_id"]: p["human_label"] for p in row["passages"]} == {"p3": None, "p4": None, "p5": 2}
 
 
 def test_bad_lines_of_a_run_are_counted_printed_and_listed(tmp_path, capsys):
