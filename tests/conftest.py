@@ -10,6 +10,9 @@ import pytest
 os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# What tests start imports the fakes too: Ray's workers, and the process that others are forked from, whose preload
+# Python 3.11 gives no other path and drops without a word if it cannot be imported.
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)
 
 import winnow.cluster  # noqa: F401
 
@@ -20,8 +23,6 @@ def ray_cluster() -> Iterator[None]:
     from winnow.cluster.config import ClusterConfig
     from winnow.cluster.runtime import ray_session
 
-    # Workers, too, import the fakes.
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     with ray_session(ClusterConfig(num_cpus=3, object_store_mb=300)):
         yield
 

@@ -132,9 +132,10 @@ def run_world(work: Callable[..., None], world_size: int, directory: Path, *argu
     directory.mkdir(parents=True, exist_ok=True)
     rendezvous = directory / "rendezvous"
     rendezvous.unlink(missing_ok=True)
-    # Every process is forked from one that has imported torch and done nothing with it: quick, and safe.
+    # Every process is forked from one that has imported torch and done nothing with it: quick, and safe. The first
+    # step of an optimizer would import the second, the first table the third, in every process anew.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "torch._dynamo", "pandas"])
     processes = [
         context.Process(target=_join, args=(rendezvous, rank, world_size, work, directory, *arguments))
         for rank in range(world_size)
