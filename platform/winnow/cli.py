@@ -1,21 +1,27 @@
 """The command line: arguments in, one step called, exit code out. Nothing else happens here."""
 
+import io
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from winnow import __version__
 from winnow.config import load_config, refuse_url
 from winnow.errors import WinnowError
+from winnow.machine import Ended, share_cores, signals_end_the_block, trouble_of
 
 if TYPE_CHECKING:
     from winnow.steps.config import RunConfig
     from winnow.steps.keys import Scope
 
-_EPILOG = "Exit codes: 0 done, 2 usage or configuration, 3 input data, 4 too many failed rows, 1 our bug."
+_EPILOG = (
+    "Exit codes: 0 done, 2 usage, configuration or machine, 3 input data, 4 too many failed rows, 1 our bug; "
+    "130 after Ctrl-C, 143 after SIGTERM."
+)
 
 
 class _Group(click.Group):
@@ -233,18 +239,38 @@ def _load(path: Path | None, overrides: Sequence[str]) -> "RunConfig":
 
 def main(*arguments: str) -> None:
     """Run the command line with ``arguments`` before those of the process; exits with its code."""
+    _write_whatever_the_terminal_can_show()
+    share_cores()
     try:
-        code = cli.main([*arguments, *sys.argv[1:]], prog_name="winnow", standalone_mode=False)
+        with signals_end_the_block():
+            code = cli.main([*arguments, *sys.argv[1:]], prog_name="winnow", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("winnow: interrupted; finished work is kept, the same command goes on from here", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _say_that_it_was_ended(error)
     except WinnowError as error:
         click.echo(f"winnow: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (trouble := trouble_of(error)) is None:
+            raise
+        click.echo(f"winnow: {trouble}", err=True)
+        sys.exit(trouble.exit_code)
     sys.exit(code or 0)
+
+
+def _say_that_it_was_ended(error: BaseException) -> NoReturn:
+    ended = next((each for each in (error, error.__cause__) if isinstance(each, Ended)), None)
+    click.echo(f"winnow: {ended or 'interrupted'}; finished work is kept, the same command goes on from here", err=True)
+    sys.exit(128 + (ended.number if ended else signal.SIGINT))
+
+
+def _write_whatever_the_terminal_can_show() -> None:
+    """What a terminal has no letters for is written as its code, and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

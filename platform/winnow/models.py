@@ -152,9 +152,10 @@ def _from_hub(reference: str, revision: str | None) -> Path:
 
     try:
         return Path(snapshot_download(reference, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ImportError, ValueError) as error:
+        # The last two are of a proxy that cannot be used.
         raise ConfigError(
             f"model {reference!r} (revision {revision or 'main'!r}) was not found on the model hub or in its cache "
-            f"({type(error).__name__}); a directory is written with a leading './' or '/', an installed package as "
-            f"'package:name/path'"
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0][:160]}); "
+            f"a directory is written with a leading './' or '/', an installed package as 'package:name/path'"
         ) from error

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from winnow.machine import share_cores
+
 # Ray reads its switches when it is first imported, which the modules of this folder do.
 _SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,5 +40,14 @@ _OWN_RAY = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 
-for _name, _value in (_SWITCHES if os.environ.get("RAY_ADDRESS") else _SWITCHES | _OWN_RAY).items():
+
+def named_cluster() -> str | None:
+    """The cluster that ``RAY_ADDRESS`` names; ``local`` is Ray's word for none."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if address in ("", "local") else address
+
+
+for _name, _value in (_SWITCHES if named_cluster() else _SWITCHES | _OWN_RAY).items():
     os.environ.setdefault(_name, _value)
+# Ray's workers inherit it.
+share_cores()

@@ -10,7 +10,7 @@ import torch
 
 from winnow.cluster.config import ClusterConfig
 from winnow.cluster.reading import read_row_groups
-from winnow.cluster.runtime import preflight, ray_session
+from winnow.cluster.runtime import note_crowding, preflight, ray_session
 from winnow.errors import DataError
 from winnow.files import hash_file
 from winnow.modeling.config import EncoderConfig
@@ -61,6 +61,8 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     """Tables of embeddings, in the order of ``passages``; the driver holds one at a time."""
     fewest, most = cluster.encoder_actors
     preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
+    if not cluster.encoder_gpus:
+        note_crowding("encoding", processes=most, threads=cluster.encoder_threads)
     if pq.read_metadata(passages).num_rows <= _FEW_ROWS and not cluster.encoder_gpus:
         # An actor takes longer to start than these take.
         here = build_encoder(encoder)

@@ -4,19 +4,29 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray._common.network_utils import parse_address
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 
+from winnow.cluster import named_cluster
 from winnow.cluster.config import ClusterConfig
 from winnow.cluster.haproxy import LIMITS_FILE_VARIABLE
 from winnow.errors import ConfigError
+from winnow.machine import allow_open_files, crowding, keeping_signals
 
 _UNBOUNDED = 10**6
+_OPEN_FILES = 1024
+"""Fewest that a local Ray and its workers do with."""
+_SCRATCH_BYTES = 38
+"""Ray puts a node's id of 56 characters before the name of HAProxy's socket, and Linux takes 96 characters."""
+_ANSWER_TIMEOUT_S = 10.0
 
 
 @contextmanager
@@ -29,8 +39,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     _quieten_ray()
     if ray.is_initialized():
         yield
-    elif os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+    elif address := named_cluster():
+        _join(address)
         yield
     else:
         with _local_ray(config):
@@ -39,28 +49,82 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 
 @contextmanager
 def _local_ray(config: ClusterConfig) -> Iterator[None]:
-    # Unix sockets live in it, whose paths must stay under 107 bytes.
-    scratch = tempfile.mkdtemp(prefix="winnow-ray-")
+    allow_open_files(_OPEN_FILES)
+    scratch = _make_scratch()
     _keep_haproxy_apart(Path(scratch))
     try:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            object_store_memory=config.object_store_mb * 2**20,
-            include_dashboard=False,
-            log_to_driver=True,
-            logging_level="warning",
-            _temp_dir=scratch,
-        )
+        with keeping_signals(), _translated("a local Ray could not be started"):
+            ray.init(
+                address="local",
+                num_cpus=config.num_cpus,
+                object_store_memory=config.object_store_mb * 2**20,
+                include_dashboard=False,
+                log_to_driver=True,
+                logging_level="warning",
+                _temp_dir=scratch,
+            )
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _make_scratch() -> str:
+    """A folder for Ray's logs and Unix sockets."""
+    try:
+        scratch = tempfile.mkdtemp(prefix="winnow-")
+    except OSError as error:
+        raise ConfigError(
+            f"there is no folder for temporary files ({error}); set TMPDIR to one that can be written and has room"
+        ) from error
+    excess = len(os.fsencode(scratch)) - _SCRATCH_BYTES
+    if excess > 0:
+        os.rmdir(scratch)
+        folder = tempfile.gettempdir()
+        raise ConfigError(
+            f"the folder for temporary files, {folder!r}, has a path that is {excess} bytes too long for the sockets "
+            f"in it; set TMPDIR to one of at most {len(os.fsencode(folder)) - excess} bytes, such as /tmp"
+        )
+    return scratch
+
+
+def _join(address: str) -> None:
+    """Join the cluster at ``address``. Ray itself would wait minutes for one that is not there."""
+    way_out = "start one (`ray start --head`), or unset RAY_ADDRESS to get a local Ray"
+    if "://" in address:
+        what = (
+            "is of the job API" if address.startswith("http") else "is of Ray Client, which has not all that is needed"
+        )
+        raise ConfigError(
+            f"RAY_ADDRESS={address!r} {what}; submit the command (`ray job submit`, docs/cluster.md), "
+            f"give host:port of the head, such as 127.0.0.1:6379, or unset RAY_ADDRESS to get a local Ray"
+        )
+    with _translated(f"no Ray could be joined at RAY_ADDRESS={address!r}", way_out=way_out):
+        host, port = _host_and_port(address)
+        socket.create_connection((host, int(port)), timeout=_ANSWER_TIMEOUT_S).close()
+        with keeping_signals():
+            ray.init(address=address, log_to_driver=True)
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    found = parse_address(canonicalize_bootstrap_address("auto") or "" if address == "auto" else address)
+    if found is None:
+        raise ValueError("expected host:port, or auto for the Ray of this machine")
+    return found
+
+
+@contextmanager
+def _translated(what: str, *, way_out: str = "docs/cluster.md has what it needs of a machine") -> Iterator[None]:
+    """``ConfigError`` for whatever Ray finds wrong with the machine or the address while it starts."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        first = str(error).strip().partition("\n")[0][:300]
+        raise ConfigError(f"{what} ({type(error).__name__}: {first}); {way_out}") from error
+
+
 def _keep_haproxy_apart(scratch: Path) -> None:
     """HAProxy's files and its control socket where only this user can reach them, its ports where nobody else is."""
-    # Ray puts a node's id of 56 characters before the last name, and a socket's path must stay under 97.
     files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "s", "SERVER_STATE_FILE": "server-state"}
     for name, file in files.items():
         os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(scratch / file)
@@ -95,6 +159,15 @@ def preflight(what: str, bundle: Mapping[str, float], *, count: int = 1) -> None
             f"{what} needs {count} x {dict(bundle)}, and this Ray can hold {fitting} of them "
             f"(at most {most} on one node); ask for less, or join a larger cluster with RAY_ADDRESS"
         )
+
+
+def note_crowding(what: str, *, processes: int, threads: int) -> None:
+    """Print a line if ``processes`` of ``threads`` each cannot run at once; a cluster's nodes are not looked at."""
+    if named_cluster():
+        return
+    cores = len(os.sched_getaffinity(0))
+    if (note := crowding(what, processes=processes, threads=threads, cores=cores)) is not None:
+        print(note, file=sys.stderr, flush=True)
 
 
 def _times(bundle: Mapping[str, float], resources: Mapping[str, float]) -> int:

@@ -18,7 +18,7 @@ from winnow.client import WinnowClient
 from winnow.cluster.control import ServingPlan, stop_control
 from winnow.cluster.haproxy import Limits
 from winnow.cluster.replica import RetrieverReplica
-from winnow.cluster.runtime import preflight
+from winnow.cluster.runtime import note_crowding, preflight
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.retrieval.keeping import keep_version
 from winnow.tracking.fetching import RetrieverFetcher, retriever_cache
@@ -87,6 +87,7 @@ def serving(plan: ServingPlan) -> Iterator[str]:
         )
     bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
     preflight("serving", bundle, count=config.replica_range[0])
+    note_crowding("serving", processes=config.replica_range[0], threads=config.replica_threads)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.start(

@@ -17,8 +17,9 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from winnow.cluster.runtime import preflight
+from winnow.cluster.runtime import note_crowding, preflight
 from winnow.errors import DataError, WinnowError
+from winnow.machine import PASSIVE_WAITING, keeping_signals, trouble_of
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
 from winnow.training.job import TrainingJob, train_encoder
@@ -82,8 +83,9 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
     """
     bundle = {"CPU": job.config.threads_per_worker, "GPU": job.config.gpus_per_worker}
     preflight("training", bundle, count=job.config.fewest_workers)
+    note_crowding("training", processes=job.config.fewest_workers, threads=job.config.threads_per_worker)
     scratch = job.output.with_name(".ray-train")
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend=None if job.config.gpus_per_worker else "gloo"),
@@ -101,7 +103,8 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
         ),
     )
     try:
-        outcome = trainer.fit().return_value
+        with keeping_signals():
+            outcome = trainer.fit().return_value
     except TrainingFailedError as error:
         raise WinnowError(
             f"training gave up after its workers failed {job.config.max_failures + 1} times, at last with "
@@ -112,6 +115,11 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
     if isinstance(outcome, WinnowError):
         raise outcome
     return outcome
+
+
+class _Trainer(TorchTrainer):
+    def _register_sigint_handler(self, controller: object) -> None:
+        """Leaves Ctrl-C alone: Ray's own handler would end the process with exit code 0, long after training, too."""
 
 
 class _Tokenise:
@@ -128,11 +136,16 @@ def _work(settings: Mapping[str, TrainingJob]) -> TrainingSummary | WinnowError:
     except WinnowError as error:
         # Returned, not raised: Ray would start the workers again, and they would fail the same way.
         return error
+    except Exception as error:
+        # So would those for which the disk is full.
+        if (trouble := trouble_of(error)) is None:
+            raise
+        return trouble
 
 
 def _worker_environment() -> dict[str, str]:
-    """On a Ray that lives on loopback, gloo has to stay there too; it would listen on the host's address."""
+    """Passive waiting, on a cluster too. On a Ray on loopback, gloo stays there; it would listen on the host's address."""
     if ray.util.get_node_ip_address() != "127.0.0.1":
-        return {}
+        return dict(PASSIVE_WAITING)
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    return {"GLOO_SOCKET_IFNAME": loopback}
+    return {"GLOO_SOCKET_IFNAME": loopback} | PASSIVE_WAITING

@@ -8,7 +8,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI, OpenAIError
@@ -50,8 +51,9 @@ class ServerConnection:
             "timeout": config.timeout_s,
         }
         self._root = config.base_url.rstrip("/").removesuffix("/v1")
-        self._blocking = OpenAI(base_url=config.base_url, **self._settings)
-        self._client = AsyncOpenAI(base_url=config.base_url, **self._settings)
+        with _usable_proxy():
+            self._blocking = OpenAI(base_url=config.base_url, **self._settings)
+            self._client = AsyncOpenAI(base_url=config.base_url, **self._settings)
         self._places = asyncio.Semaphore(config.requests_in_flight)
         self._places_to_tokenise = asyncio.Semaphore(config.requests_in_flight)
         self._pace = _Pace(config.requests_per_minute)
@@ -166,6 +168,18 @@ class _Pace:
         start_at = max(now, self._next_at)
         self._next_at = start_at + self._interval_s
         await asyncio.sleep(start_at - now)
+
+
+@contextmanager
+def _usable_proxy() -> Iterator[None]:
+    """``ConfigError`` if the environment names a proxy that httpx cannot use, such as SOCKS without its package."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"the proxy that ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names cannot be used ({error}); unset it, set "
+            f"NO_PROXY='*' for this command, or install what it needs: pip install socksio"
+        ) from error
 
 
 def _read_key(variable: str | None) -> str | None:

@@ -13,6 +13,7 @@ from chat_templates import HYBRID, NO_SYSTEM, OPENING, SILENT, characters
 
 from winnow.engines.config import ServerConfig
 from winnow.engines.protocol import ChatRequest, LikelihoodRequest, Message
+from winnow.engines.server_connection import ServerConnection
 from winnow.engines.server_engine import ServerEngine
 from winnow.errors import ConfigError
 
@@ -620,3 +621,11 @@ def test_counting_takes_no_more_places_than_requests_may():
         count(engine_of(server, requests_in_flight=3), ["text"] * 12, ())
 
     assert server.most_at_a_time == 3
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "socks://127.0.0.1:1", "nonsense://x"])
+def test_a_proxy_that_cannot_be_used_is_a_configuration_error_with_the_way_out(monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+
+    with pytest.raises(ConfigError, match=r"ALL_PROXY.*cannot be used.*unset it, set NO_PROXY"):
+        ServerConnection(ServerConfig(kind="server", model="m", base_url="http://127.0.0.1:9/v1"))
