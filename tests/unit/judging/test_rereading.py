@@ -67,6 +67,7 @@ def reply(row, number, text):
 DIFFERENCES = {
     "a passage fewer was relevant": lambda row: relevant(row, 1),
     "a passage more was relevant": lambda row: relevant(row, 0),
+    "another passage was relevant": lambda row: (relevant(row, 0), relevant(row, 3)),
     "nothing was relevant": lambda row: (relevant(row, 1), relevant(row, 3)),
     "a passage more was useful": lambda row: useful(row, 3),
     "another passage was useful": lambda row: (useful(row, 1), useful(row, 3)),
