@@ -37,7 +37,7 @@ def judged(replies, *, max_tokens=100_000, **settings):
         (["[4], [2]", "Two days.", "[none]"], {}, "ok"),
         (["[none]"], {}, "ok"),
         ([CHATTER, "[4]", "Two days.", CHATTER, "[4]"], {}, "ok"),
-        ([cut_reply("[4], [2"), "[4]", "", "Two days.", "[4]"], {}, "ok"),
+        ([cut_reply("[4], [2]"), "[4]", "", "Two days.", "[4]"], {}, "ok"),
         ([CHATTER, CHATTER], {}, "malformed"),
         ([CHATTER, cut_reply("[1], [2")], {}, "truncated"),
         ([RuntimeError("gone")], {}, "engine_error"),
