@@ -144,7 +144,7 @@ def _work(settings: Mapping[str, TrainingJob]) -> TrainingSummary | WinnowError:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Passive waiting, on a cluster too. On a Ray on loopback, gloo stays there; it would listen on the host's address."""
+    """Passive waiting, on a cluster too. On loopback gloo stays there; it would listen on the host's address."""
     if ray.util.get_node_ip_address() != "127.0.0.1":
         return dict(PASSIVE_WAITING)
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
