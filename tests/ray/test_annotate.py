@@ -21,6 +21,7 @@ from scripted import ScriptedEngine
 from winnow import schema
 from winnow.cluster.annotating import ActorPool, judge_pools, pool_keys
 from winnow.cluster.sink import EvidenceSink
+from winnow.cluster.starting import EngineStartError
 from winnow.config import build_config
 from winnow.errors import ConfigError, TooManyFailuresError
 from winnow.judging.build import build_judge
@@ -60,12 +61,26 @@ def judge(
     max_failures: int = 0,
     actors: ActorPool = ACTORS,
     model_id: str | None = None,
+    build=scripted,
     **settings,
 ):
     known = sink.statuses()
     pending = frozenset(key for key in pool_keys(pools) if key not in known)
-    factory = partial(build_judge, CONFIG, Path("unused"), partial(scripted, **settings), model_id=model_id)
+    factory = partial(build_judge, CONFIG, Path("unused"), partial(build, **settings), model_id=model_id)
     return judge_pools(pools, pending, factory, sink, actors=actors, max_failures=max_failures)
+
+
+def start_badly(config, cache, *, starts: Path, how: str, times: int) -> ScriptedEngine:
+    """An engine whose first ``times`` starts fail."""
+    with starts.open("a") as file:
+        file.write("x")
+    if len(starts.read_text()) <= times:
+        if how == "raise":
+            raise RuntimeError("no memory for the model")
+        if how == "exit":
+            sys.exit("no device")
+        os._exit(9)
+    return ScriptedEngine()
 
 
 def judge_without_ray(pools: Path, sink: EvidenceSink) -> None:
@@ -114,6 +129,32 @@ def test_every_pending_pool_is_judged_once_whatever_some_of_them_do(tmp_path):
     assert sorted({query for _, query in judged_in(log)}) == sorted(f"item{i}" for i in (3, 4, 6, 7, 8, 9, 10, 11))
     assert sum(unfold(rows).judgments.num_rows for rows in sink.read(pool_keys(pools))) == 3 * 8
     assert judge(pools, sink, max_failures=3, log=log).num_queries == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", "RuntimeError: no memory for the model"),
+        ("exit", "SystemExit: no device"),
+        ("die", "its process died 3 times while it was loaded"),
+    ],
+)
+def test_an_engine_that_never_starts_ends_the_job_after_a_few_tries_with_the_reason(tmp_path, how, reason):
+    pools, starts = write_pools(tmp_path / "pools.parquet", 4), tmp_path / "starts"
+
+    with pytest.raises(EngineStartError, match=f"the engine could not be started: {reason}"):
+        judge(pools, EvidenceSink(tmp_path / "sink"), build=start_badly, starts=starts, how=how, times=99)
+
+    assert len(starts.read_text()) == 3
+
+
+@pytest.mark.parametrize("how", ["raise", "exit", "die"])
+def test_an_engine_that_starts_at_the_second_try_judges_everything(tmp_path, how):
+    pools = write_pools(tmp_path / "pools.parquet", 4)
+
+    now = judge(pools, EvidenceSink(tmp_path / "sink"), build=start_badly, starts=tmp_path / "starts", how=how, times=1)
+
+    assert dict(now.statuses) == {"ok": 4}
 
 
 def test_too_many_failures_stop_the_job_and_what_was_judged_stays(tmp_path):

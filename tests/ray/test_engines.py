@@ -2,11 +2,9 @@
 
 import asyncio
 import math
-import os
 import re
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 
@@ -48,9 +46,6 @@ class EngineProcess:
 
     async def counts(self, texts, messages):
         return await self._engine.count_tokens(texts), await self._engine.count_prompt_tokens(messages)
-
-    async def process(self):
-        return os.getpid(), [child.pid for child in psutil.Process().children(recursive=True)]
 
     async def close_while_asked(self, request):
         waiting = asyncio.create_task(self._engine.chat(request))
@@ -128,13 +123,6 @@ def test_a_prompt_that_is_too_long_is_said_so_and_its_neighbours_are_answered(en
     assert "expected at most 1024 together (engine.max_tokens)" in long.error
     assert short.error is None
     assert other.error is None
-
-
-def test_the_engine_has_no_process_beside_its_actor(engine):
-    pid, children = ray.get(engine.process.remote())
-
-    assert psutil.pid_exists(pid)
-    assert children == []
 
 
 def test_a_greedy_reply_is_repeatable_and_one_that_is_cut_says_so(engine):

@@ -19,6 +19,7 @@ from winnow.cluster.judge_actor import JudgeActor
 from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import preflight
 from winnow.cluster.sink import EvidenceSink
+from winnow.cluster.starting import MOST_FAILED, Starts
 from winnow.errors import ConfigError, TooManyFailuresError
 from winnow.judging.protocol import JudgeFactory
 from winnow.progress import progress
@@ -91,8 +92,14 @@ def judge_pools(
     preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
     may_all_fail = max_failures >= len(pending) + sum(settled.values())
     arrivals = Arrivals(sink)
-    with in_hand(sink.directory) as notes, progress(len(pending), label="annotate", unit="queries") as bar:
-        stream = _stream(pools, pending, (build_judge, sink, notes), actors)
+    starts = Starts(sink.directory / ".starts", at_a_time=actors.most)
+    starts.clear()
+    with (
+        in_hand(sink.directory) as notes,
+        starts.explained(),
+        progress(len(pending), label="annotate", unit="queries") as bar,
+    ):
+        stream = _stream(pools, pending, (partial(starts.judge, build_judge), sink, notes), actors)
         for receipts in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             _check_refusals(receipts)
             is_early = now.num_queries < _FIRST_QUERIES
@@ -154,8 +161,9 @@ def _check_refusals(receipts: pa.Table) -> None:
 def _stream(
     pools: Path, pending: Collection[Key], actor_arguments: tuple[object, ...], actors: ActorPool
 ) -> ray.data.Dataset:
-    # It calls the memory of a loaded engine an issue.
-    ray.data.DataContext.get_current().issue_detectors_config.detectors = []
+    context = ray.data.DataContext.get_current()
+    context.issue_detectors_config.detectors = []  # they call the memory of a loaded engine an issue
+    context.max_consecutive_actor_init_deaths = MOST_FAILED - 1
     wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (

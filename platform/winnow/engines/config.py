@@ -224,7 +224,7 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
     vLLM reads its settings when it is imported, malloc and OpenMP theirs when the process starts.
     """
     shared = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process: no child that could outlive the actor
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process: no child but one per GPU, where there are several
         # An actor's output reaches the user's console: errors only.
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",

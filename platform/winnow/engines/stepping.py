@@ -40,13 +40,15 @@ class SteppingThread(Generic[RequestT, OutputT]):
     """The thread that owns a stepper: it builds, feeds and closes it."""
 
     def __init__(self, build: Callable[[], Stepper[RequestT, OutputT]]) -> None:
-        """Returns when the model is loaded; raises what ``build`` raises."""
+        """Returns when the model is loaded; raises what ``build`` raises, ``EngineDeadError`` where that exits."""
         self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._keys = itertools.count()
         self._waiting: dict[int, tuple[Future[tuple[OutputT, float]], float]] = {}
         self._meter = BusyMeter()
         self._refusal: str | None = None
         self._is_closing = False
+        self._handing_in = threading.Lock()
+        self._is_over = False
         loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(build, loaded), name="engine", daemon=True)
         self._thread.start()
@@ -57,11 +59,12 @@ class SteppingThread(Generic[RequestT, OutputT]):
 
         ``EngineDeadError`` says that nothing can be answered any more.
         """
-        if not self._thread.is_alive():
-            raise EngineDeadError(self._refusal)
         key = next(self._keys)
         future: Future[tuple[OutputT, float]] = Future()
-        self._actions.put(partial(self._add, key, request, future))
+        with self._handing_in:
+            if self._is_over:
+                raise EngineDeadError(self._refusal)
+            self._actions.put(partial(self._add, key, request, future))
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -76,14 +79,30 @@ class SteppingThread(Generic[RequestT, OutputT]):
     def _run(self, build: Callable[[], Stepper[RequestT, OutputT]], loaded: "Future[None]") -> None:
         try:
             self._stepper = build()
-        except BaseException as error:
+        except Exception as error:
             loaded.set_exception(error)
             return
+        except BaseException as error:
+            # A library that exits would end whoever waits here, quietly.
+            loaded.set_exception(EngineDeadError(f"the engine could not be loaded ({type(error).__name__}: {error})"))
+            return
         loaded.set_result(None)
-        while not self._is_closing:
-            self._take_actions()
-            if self._waiting:
-                self._step()
+        try:
+            while not self._is_closing:
+                self._take_actions()
+                if self._waiting:
+                    self._step()
+        except BaseException as error:
+            self._refuse(_stopped(error))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing is left waiting: what was handed in last is refused, what comes later is not taken."""
+        with self._handing_in:
+            self._is_over = True
+        while not self._actions.empty():
+            self._actions.get()()
         self._stepper.close()
         del self._stepper
 
@@ -97,8 +116,8 @@ class SteppingThread(Generic[RequestT, OutputT]):
     def _step(self) -> None:
         try:
             outputs = self._stepper.step()
-        except Exception as error:
-            self._refuse(f"the engine stopped working ({type(error).__name__}: {error})")
+        except BaseException as error:  # a library may exit: whoever waits must hear of it
+            self._refuse(_stopped(error))
             return
         for key, output in outputs:
             self._deliver(key, output)
@@ -137,3 +156,7 @@ class SteppingThread(Generic[RequestT, OutputT]):
     def _stop(self) -> None:
         self._is_closing = True
         self._refuse("the engine was closed")
+
+
+def _stopped(error: BaseException) -> str:
+    return f"the engine stopped working ({type(error).__name__}: {error})"

@@ -1,7 +1,8 @@
 """vLLM inside this process, kept full.
 
-In-process, so nothing can outlive the process that holds it. The process must not have loaded numba
-(BM25 libraries bring it): without triton, vLLM's CPU build scans all loaded modules and fails on llvmlite.
+In-process on one device. On several GPUs vLLM has a process for each; ``leftovers.py`` ends them with the process
+that holds the engine. That process must not have loaded numba (BM25 libraries bring it): without triton, vLLM's CPU
+build scans all loaded modules and fails on llvmlite.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Any
 from winnow.engines.answers import failed_likelihood, failed_reply
 from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
 from winnow.engines.config import VllmConfig, engine_environment
+from winnow.engines.leftovers import ChildWatch
 from winnow.engines.prompts import ChatPrompt, ScoredPrompt, load_tokenizer
 from winnow.engines.protocol import ChatRequest, EngineDeadError, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.engines.stepping import SteppingThread
@@ -37,6 +39,7 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(config, directory)
         self._sees_thoughts_end = self._tokenizer.marks_its_thoughts
         arguments = engine_arguments(config, directory, sees_thoughts_end=self._sees_thoughts_end)
+        self._watch = ChildWatch(os.getpid()) if config.gpus > 1 else None
         self._thread = SteppingThread(lambda: _VllmSteps(arguments))
         # Afterwards: what was hashed is then what was loaded, or the difference is found.
         self.model_id = checkpoint_id(config, cache)
@@ -94,6 +97,8 @@ class VllmEngine:
     def close(self) -> None:
         """Shut vLLM down. Requests that wait, and later ones, raise ``EngineDeadError``."""
         self._thread.close()
+        if self._watch is not None:
+            self._watch.close()
 
 
 @dataclass(frozen=True, slots=True)

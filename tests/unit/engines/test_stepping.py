@@ -25,6 +25,8 @@ class Countdown:
     def add(self, key, steps):
         if steps == 0:
             raise ValueError("a request of no steps")
+        if steps == -3:
+            raise SystemExit(3)
         self.left[key] = steps
         self.begun[key] = len(self.left)
 
@@ -34,6 +36,8 @@ class Countdown:
         self.num_steps += 1
         if -1 in self.left.values():
             raise MemoryError("nothing left")
+        if -2 in self.left.values():
+            raise SystemExit(2)
         number = len(self.left)
         self.left = {key: steps - 1 for key, steps in self.left.items()}
         done = [key for key, steps in self.left.items() if steps == 0]
@@ -169,3 +173,44 @@ def test_a_model_that_cannot_be_loaded_says_why():
 
     with pytest.raises(OSError, match="no weights here"):
         SteppingThread(build)
+
+
+@pytest.mark.parametrize(("request_", "problem"), [(-2, "SystemExit: 2"), (-3, "SystemExit: 3")])
+def test_a_library_that_exits_is_heard_of_by_all_who_wait_and_by_who_comes_later(request_, problem):
+    async def ask(running):
+        running.model.go.clear()
+        waiting = [asyncio.ensure_future(running.thread.answer(steps)) for steps in (5, request_, 5)]
+        await asyncio.sleep(0.05)
+        running.model.go.set()
+        answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        return [*answers, *await asyncio.gather(running.thread.answer(1), return_exceptions=True)]
+
+    with Running() as running:
+        answers = asyncio.run(ask(running))
+
+    assert [type(answer) for answer in answers] == [EngineDeadError] * 4
+    assert all(problem in str(answer) for answer in answers)
+    assert running.model.is_closed
+
+
+def test_a_library_that_exits_while_it_loads_is_an_error_of_the_engine():
+    def build():
+        raise SystemExit("no device")
+
+    with pytest.raises(EngineDeadError, match=r"could not be loaded \(SystemExit: no device\)"):
+        SteppingThread(build)
+
+
+def test_what_is_handed_in_while_the_engine_closes_is_refused_and_never_waits():
+    """Many times, so that one of them falls into the moment in which the thread ends."""
+
+    async def race():
+        thread = SteppingThread(Countdown)
+        closing = asyncio.get_running_loop().run_in_executor(None, thread.close)
+        answers = asyncio.gather(*(thread.answer(10**6) for _ in range(5)), return_exceptions=True)
+        answers = await asyncio.wait_for(answers, 5)
+        await closing
+        return answers
+
+    for _ in range(50):
+        assert {type(answer) for answer in asyncio.run(race())} == {EngineDeadError}
