@@ -94,11 +94,7 @@ def judge_pools(
     arrivals = Arrivals(sink)
     starts = Starts(sink.directory / ".starts", at_a_time=actors.most)
     starts.clear()
-    with (
-        in_hand(sink.directory) as notes,
-        starts.explained(),
-        progress(len(pending), label="annotate", unit="queries") as bar,
-    ):
+    with in_hand(sink.directory) as notes, progress(len(pending), label="annotate", unit="queries") as bar:
         stream = _stream(pools, pending, (partial(starts.judge, build_judge), sink, notes), actors)
         for receipts in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             _check_refusals(receipts)
@@ -163,7 +159,7 @@ def _stream(
 ) -> ray.data.Dataset:
     context = ray.data.DataContext.get_current()
     context.issue_detectors_config.detectors = []  # they call the memory of a loaded engine an issue
-    context.max_consecutive_actor_init_deaths = MOST_FAILED - 1
+    context.max_consecutive_actor_init_deaths = 2 * MOST_FAILED * actors.most  # ``Starts`` ends it before
     wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
     # One block is one task of an actor: small blocks spread the work, and show progress.
     return (

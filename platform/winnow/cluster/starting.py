@@ -1,73 +1,80 @@
 """Engines that do not start: other processes try again, a few times; then the job ends, and says why once.
 
-A start may fail once for a reason that passes, such as the memory of an engine that has just died. What it failed of is
-noted on disk, because Ray tells the driver only that an actor died; so is a start whose process died in the middle.
+A start may fail for a reason that passes, such as the memory of an engine that has just died. Failed starts are noted on
+disk, with what they failed of: the next one is made by another process, maybe on another machine.
 """
 
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-import ray.exceptions
-
-from winnow.errors import ConfigError
+from winnow.engines.protocol import EngineDeadError
+from winnow.errors import ConfigError, WinnowError
 from winnow.judging.protocol import Judge, JudgeFactory
 
 MOST_FAILED = 3
 """Starts that may fail one after another before the job ends."""
+_UNKNOWN = "its process died while it was loaded, of too little memory most often"
 
 
 class EngineStartError(ConfigError):
-    """No process could start the engine."""
+    """The engine could not be started, by no process that tried."""
 
 
 class Starts:
-    """Notes of one run of judging about its engines' starts. Picklable: actors write, the driver reads."""
+    """Notes of one run of judging about its engines' starts. Picklable."""
 
     def __init__(self, directory: Path, *, at_a_time: int) -> None:
         """``at_a_time`` engines may be starting at any moment."""
         self._directory = directory.absolute()
-        self._most_begun = MOST_FAILED + at_a_time - 1
+        self._at_a_time = at_a_time
+
+    @property
+    def most(self) -> int:
+        """Starts that fail, or are under way, before no more are tried."""
+        return MOST_FAILED + self._at_a_time - 1
 
     def judge(self, build_judge: JudgeFactory) -> Judge:
-        """What ``build_judge`` builds. Raises ``EngineStartError`` whatever it fails of, an exit of the process too."""
-        begun = sum(1 for _ in self._directory.glob("begun-*"))
-        if begun >= self._most_begun:
-            self._fail(f"its process died {begun} times while it was loaded, of too little memory most often")
-        note = self._directory / f"begun-{uuid.uuid4().hex[:8]}"
+        """What ``build_judge`` builds.
+
+        What it raises for a user goes through: it would be the same again. Anything else, an exit of the library too,
+        becomes a ``RuntimeError``, after which another process should try; after ``MOST_FAILED`` of those, or where
+        processes died without a word, an ``EngineStartError``.
+        """
+        if len(self._notes()) >= self.most:
+            raise EngineStartError(self._explain())
+        note = self._directory / f"start-{uuid.uuid4().hex[:8]}"
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
         try:
             judge = build_judge()
+        except WinnowError as error:
+            if not isinstance(error, EngineDeadError):
+                note.unlink(missing_ok=True)
+                raise
+            self._fail(note, str(error))
         except BaseException as error:
-            note.unlink(missing_ok=True)
-            self._fail(str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}")
+            self._fail(note, f"{type(error).__name__}: {error}")
         self.clear()  # one that started shows that the others can
         return judge
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Within, what Ray raises because no engine started becomes an ``EngineStartError`` with the reason."""
-        try:
-            yield
-        except ray.exceptions.RayError:
-            reason = self._reason()
-            if reason is None:
-                raise
-            raise EngineStartError(f"the engine could not be started: {reason}") from None
 
     def clear(self) -> None:
         """Forget everything."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _fail(self, reason: str) -> NoReturn:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "reason").write_text(" ".join(reason.split())[:2000], encoding="utf-8")
-        raise EngineStartError(reason) from None
+    def _fail(self, note: Path, reason: str) -> None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(" ".join(reason.split())[:2000], encoding="utf-8")
+        if sum(map(bool, self._notes())) >= MOST_FAILED:
+            raise EngineStartError(self._explain()) from None
+        raise RuntimeError(f"the engine could not be started: {reason}") from None
 
-    def _reason(self) -> str | None:
-        file = self._directory / "reason"
-        return file.read_text(encoding="utf-8") if file.exists() else None
+    def _notes(self) -> list[str]:
+        """What every start that failed, or is under way, has left, the last one at the end; empty if nothing is known."""
+        files = sorted(self._directory.glob("start-*"), key=lambda file: file.stat().st_mtime_ns)
+        return [file.read_text(encoding="utf-8") for file in files]
+
+    def _explain(self) -> str:
+        notes = self._notes()
+        reasons = list(filter(None, notes))
+        return f"the engine could not be started, {len(notes)} times: {reasons[-1] if reasons else _UNKNOWN}"

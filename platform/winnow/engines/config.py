@@ -18,6 +18,8 @@ _NO_VARIABLES |= {"return_dict", "return_tensors", "tokenize", "tokenizer_kwargs
 _NO_EXTRAS = {"echo", "logprobs", "max_completion_tokens", "max_tokens", "messages", "model", "n", "prompt", "stream"}
 _NO_EXTRAS |= {"prompt_logprobs", "response_format", "stream_options", "structured_outputs", "tools", "top_logprobs"}
 
+_SPEED_EXTRAS = {"metadata", "priority", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user"}
+
 
 def _as_json(values: dict[str, Any]) -> dict[str, Any]:
     try:
@@ -188,6 +190,11 @@ class ServerConfig(ChatConfig):
 
     cpus: float = speed_knob(0.5, gt=0)
     """CPUs that each actor reserves."""
+
+    def science(self) -> dict[str, Any]:
+        """As of every configuration, without the fields that say who asks and how urgently."""
+        fields = {name: value for name, value in self.extra_body.items() if name not in _SPEED_EXTRAS}
+        return {**super().science(), "extra_body": fields}
 
     @field_validator("extra_body")
     @classmethod

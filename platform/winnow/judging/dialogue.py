@@ -103,7 +103,8 @@ def _read(question: Question[T], reply: Reply) -> Answer[T]:
         raise UnansweredError(
             "truncated",
             f"{question.round}: the reply was cut off after {reply.output_tokens} tokens, raise "
-            f"judge.max_output_tokens or judge.max_reasoning_tokens: {reply.text[:60]!r}",
+            f"judge.max_output_tokens (of likelihoods max_answer_tokens) or judge.max_reasoning_tokens: "
+            f"{reply.text[:60]!r}",
         )
     try:
         return Answer(question.read(reply.text), defuse(reply.text))

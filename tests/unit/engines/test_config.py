@@ -1,8 +1,11 @@
 """Which engine is meant, and what its process starts with."""
 
+import datetime
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from chat_templates import BROKEN, NO_SYSTEM, OPENING, characters
 
 from winnow.config import build_config
 from winnow.engines import model_id, prepare_engine
@@ -73,6 +76,75 @@ def test_knobs_of_speed_do_not_change_who_judges():
 
     assert slow.science() == fast.science()
     assert here.science() == there.science()
+
+
+def test_more_fields_for_a_server_change_who_judges_unless_they_only_say_how_urgent_it_is():
+    plain, urgent, other = (
+        ServerConfig(**SERVER, extra_body=fields)
+        for fields in ({}, {"priority": 1, "user": "me"}, {"reasoning_effort": "low"})
+    )
+
+    assert plain.science() == urgent.science() != other.science()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"extra_body": {"max_tokens": 3}}, "max_tokens is set by Winnow"),
+        ({"extra_body": {"messages": []}}, "messages is set by Winnow"),
+        ({"extra_body": {"model": "other"}}, "model is set by Winnow"),
+        ({"extra_body": {"n": 2, "stream": True}}, "n, stream is set by Winnow"),
+        ({"extra_body": {"structured_outputs": {}}}, "structured_outputs is set by Winnow"),
+        ({"extra_body": {"chat_template_kwargs": {}}}, "set engine.chat_template_kwargs"),
+        ({"extra_body": {"since": datetime.date(2026, 1, 1)}}, "what JSON can hold"),
+        ({"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}, "chat_template is no variable"),
+        ({"chat_template_kwargs": {"tokenize": True}}, "tokenize is no variable"),
+        ({"reasoning_parser": "my_plugin"}, "reasoning_parser"),
+    ],
+)
+def test_what_would_make_replies_unreadable_is_refused(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        build_config(ServerConfig, {**SERVER, **settings})
+
+
+def checkpoint(folder, template):
+    characters(template, marks=("<think>", "</think>")).save_pretrained(folder)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens", "problem"),
+    [
+        (BROKEN, 0, "cannot render the turns of a judge"),
+        (OPENING, 0, "thinks before every reply"),
+        (None, 0, "no chat template"),
+        (BROKEN, None, None),
+        (OPENING, 2048, None),
+        (NO_SYSTEM, 0, None),
+    ],
+)
+def test_a_chat_template_is_tried_before_an_actor_starts_if_there_will_be_a_chat(tmp_path, template, tokens, problem):
+    config = TransformersConfig(kind="transformers", model=str(checkpoint(tmp_path, template)))
+    trial = nullcontext() if problem is None else pytest.raises(ConfigError, match=problem)
+
+    with trial:
+        prepare_engine(config, tmp_path / "cache", max_reasoning_tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("judge", "tokens"),
+    [
+        ({"kind": "query_gain"}, None),
+        ({"kind": "answer_gain"}, None),
+        ({"kind": "answer_gain", "answers": "pseudo"}, 0),
+        ({"kind": "qa_gain", "answers": "pseudo", "max_reasoning_tokens": 99}, 99),
+        ({"kind": "listwise"}, 0),
+        ({"kind": "listwise", "max_reasoning_tokens": 99}, 99),
+    ],
+)
+def test_a_judge_says_whether_it_chats_and_how_much_the_model_may_think(judge, tokens):
+    assert build_config(AnnotateConfig, {"engine": SERVER, "judge": judge}).judge.reasoning_tokens == tokens
 
 
 @pytest.mark.parametrize("setting", [{"max_tokens": 4}, {"threads": 0}, {"dtype": "int8"}])

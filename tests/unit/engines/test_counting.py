@@ -115,3 +115,14 @@ def test_its_replies_carry_a_listwise_judge_through_all_rounds(layout, verdict):
     assert num_ranked == (4 if verdict == "ranking" else 0)
     last = judged.traces[-1]
     assert (last.cached_tokens > last.prompt_tokens / 2) == (layout == "conversation")
+
+
+def test_a_model_that_may_think_is_taken_to_use_all_of_its_room_and_needs_it():
+    engine = CountingEngine(list, max_tokens=1000)
+
+    def ask(max_reasoning_tokens):
+        request = ChatRequest((Message("user", "why?"),), 100, max_reasoning_tokens=max_reasoning_tokens)
+        return asyncio.run(engine.chat(request))
+
+    assert ask(500).output_tokens == ask(0).output_tokens + 500
+    assert (ask(0).finish_reason, ask(900).finish_reason) == ("stop", "too_long")
