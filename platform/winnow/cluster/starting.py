@@ -1,7 +1,7 @@
 """Engines that do not start: other processes try again, a few times; then the job ends, and says why once.
 
-A start may fail for a reason that passes, such as the memory of an engine that has just died. Failed starts are noted on
-disk, with what they failed of: the next one is made by another process, maybe on another machine.
+A start may fail for a reason that passes, such as the memory of an engine that has just died. Failed starts are noted
+on disk, with what they failed of: the next one is made by another process, maybe on another machine.
 """
 
 import shutil
@@ -70,7 +70,7 @@ class Starts:
         raise RuntimeError(f"the engine could not be started: {reason}") from None
 
     def _notes(self) -> list[str]:
-        """What every start that failed, or is under way, has left, the last one at the end; empty if nothing is known."""
+        """What every start that failed, or is under way, has left, in order; empty where nothing is known."""
         files = sorted(self._directory.glob("start-*"), key=lambda file: file.stat().st_mtime_ns)
         return [file.read_text(encoding="utf-8") for file in files]
 

@@ -38,7 +38,7 @@ def test_what_is_said_to_the_user_is_said_at_once_and_counts_as_nothing(tmp_path
     starts = Starts(tmp_path / "starts", at_a_time=1)
 
     for _ in range(MOST_FAILED + 1):
-        with pytest.raises(ConfigError, match="^model 'x' is not there; name another$"):
+        with pytest.raises(ConfigError, match=r"^model 'x' is not there; name another$"):
             starts.judge(failing(ConfigError("model 'x' is not there; name another")))
 
 
