@@ -92,7 +92,7 @@ def plan(config: RunConfig) -> StepPlan:
     }
     if config.audit.against is not None:
         judgments = _other_judgments(config.audit.against)
-        inputs["against"] = fingerprint(hash_file(judgments), sorted(_other_gives(config.audit.against)))
+        inputs["against"] = fingerprint(hash_file(judgments), sorted(evidence_given(config.audit.against)))
     settings = {
         "audit": config.audit.science(),
         "label": config.label.science(),
@@ -226,7 +226,7 @@ def _opinions(config: RunConfig, judged: _Judged, build_engine: EngineFactory, c
         table = schema.read_dataset(_other_judgments(config.audit.against), schema.JUDGMENTS)
         other_id = ", ".join(sorted(table["judge_id"].unique().to_pylist()))
         reading = reading_of(
-            _other_gives(config.audit.against),
+            evidence_given(config.audit.against),
             judged.labels,
             relevant_from=judged.reading.relevant_from,
             seed=config.seed,
@@ -257,9 +257,9 @@ def _other_judgments(directory: Path) -> Path:
     return path
 
 
-def _other_gives(directory: Path) -> Set[str]:
-    """What the judge of another ``annotate`` output gives, by the configuration in its record."""
-    judge = read_json(directory / RECORD)["settings"]["judge"]
+def evidence_given(directory: Path) -> Set[str]:
+    """What the judge of another ``annotate`` output gives, by the configuration in its record. Raises ``DataError``."""
+    judge = read_json(_other_judgments(directory).with_name(RECORD))["settings"]["judge"]
     # Only what decides it, so that an output of another version can be compared, too.
     settings = {name: judge[name] for name in ("kind", "verdict") if name in judge}
     return TypeAdapter(JudgeConfig).validate_python(settings).gives
