@@ -120,13 +120,13 @@ def test_only_ok_is_a_label_and_the_rest_is_counted_by_reason():
 def test_what_was_made_is_counted_as_a_run_has_it_that_knows_people():
     made = labeller(**LOOSE)
 
-    # a vetoed, b agreed on, c withheld, d found by people, z rejected by people alone.
-    made.label(POOL, "ok", SCORES, {"a": 0, "b": 1, "d": 2, "z": 0})
+    # a vetoed, b agreed on, c withheld, d and e found by people, z rejected by people alone.
+    made.label(POOL, "ok", SCORES, {"a": 0, "b": 1, "d": 2, "e": 1, "z": 0})
     made.label(POOL, "ok", judged(a=1.0, b=0.9))
 
     counts = made.counts
     assert counts.num_positives == {2: 2}
-    assert counts.sources == {"llm": 3, "both": 1, "human": 1}
-    assert (counts.num_kept_out, counts.num_vetoed) == (1, 1)
-    # e, a and z; the second query has none.
-    assert (counts.num_negatives, counts.num_without_negatives, counts.num_withheld) == (3, 1, 1)
+    assert counts.sources == {"llm": 3, "both": 1, "human": 2}
+    assert (counts.num_kept_out, counts.num_vetoed) == (2, 1)
+    # a and z; the second query has none.
+    assert (counts.num_negatives, counts.num_without_negatives, counts.num_withheld) == (2, 1, 1)
