@@ -12,9 +12,11 @@ export RAY_USAGE_STATS_ENABLED = 0
 demo: setup
 	$(VENV)/bin/winnow run examples/pydocs/run.yaml $(ARGS)
 
+# Files are dealt out in the order of their paths: the long ones, which have few tests, come first, and no process
+# is left alone with one at the end.
 test: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -m "not gpu" --numprocesses 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not gpu" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
