@@ -35,7 +35,7 @@ def _passage(row: Mapping[str, Any]) -> Passage:
     text = text_field(row, "text")
     if not text:
         raise BadRow("empty_text", f"passage {passage_id!r} has no text")
-    document_id = id_field(row, "document_id") if row.get("document_id", "") != "" else None
+    document_id = id_field(row, "document_id") if row.get("document_id") not in (None, "") else None
     return Passage(passage_id, text, text_field(row, "title", default=""), document_id, _metadata(row))
 
 

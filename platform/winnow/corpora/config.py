@@ -11,12 +11,12 @@ class CorpusConfig(Config):
     """The passages that are searched."""
 
     path: InputPath
-    """A BEIR ``corpus.jsonl`` (``_id``, ``title``, ``text``) or another format of docs/inputs.md, or a list of modules
-    for ``docstrings``."""
+    """A BEIR ``corpus.jsonl`` (``_id``, ``title``, ``text``) or another format of docs/inputs.md; for ``docstrings``
+    a list of modules."""
 
     format: Literal["beir", "docstrings"] = "beir"
-    """``beir``: passages with an id and a text, in any format of docs/inputs.md. ``docstrings`` reads the
-    public docstrings of the listed standard-library modules of the running Python."""
+    """``beir``: passages with an id and a text, in any format of docs/inputs.md. ``docstrings``: the public docstrings
+    of the listed standard-library modules of the running Python."""
 
     max_words: int = Field(default=120, ge=8)
     """``docstrings`` only: longer docstrings are cut into passages of at most this many words."""

@@ -30,7 +30,7 @@ def rows_of(path: Path, layout: Layout) -> Iterator[Iterator[RawRow]]:
         if start.startswith(b"PAR1"):
             yield parquet_rows(path, layout)
         elif suffix in _JSON or (suffix not in (*_DELIMITED, ".csv") and start.startswith((b"{", b"["))):
-            yield json_rows(file)
+            yield json_rows(file, layout)
         elif suffix == ".csv":
             yield csv_rows(file, layout, path=path)
         else:

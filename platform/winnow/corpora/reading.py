@@ -4,6 +4,7 @@ Rows in = rows kept + rows rejected. Reasons are a closed set, so that reports c
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from winnow.records import RejectedRow
 
 RowT = TypeVar("RowT")
 _LONGEST_RAW = 500
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass
@@ -42,7 +44,7 @@ def read_rows(
             try:
                 if isinstance(raw.fields, BadRow):
                     raise raw.fields
-                row = parse(layout.named(raw.fields))
+                row = parse(raw.fields)
                 if key(row) in seen:
                     raise BadRow("duplicate_id", f"{key(row)!r} was seen before")
             except BadRow as bad:
@@ -65,7 +67,9 @@ def storable(text: str) -> str:
 
 def text_field(row: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
     """The string under ``name``. Raises ``BadRow`` if it is missing, or is not a string."""
-    value = row.get(name, default)
+    value = row.get(name)
+    if value is None and default is not None:
+        return default
     if value is None:
         raise BadRow("missing_field", f"expected a field {name!r}, got {sorted(row)}")
     return checked_text(value, name).strip()
@@ -76,7 +80,7 @@ def id_field(row: Mapping[str, Any], name: str = "_id") -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    identifier = text_field({**row, name: value}, name)
+    identifier = text_field(row, name) if value is None else checked_text(value, name).strip()
     if not identifier:
         raise BadRow("empty_id", f"{name!r} is empty; every row needs an id")
     return identifier
@@ -96,6 +100,6 @@ def checked_text(value: Any, name: str) -> str:
     """``value`` if it is text that a file can store. Raises ``BadRow``."""
     if not isinstance(value, str):
         raise BadRow("wrong_type", f"expected a string in {name!r}, got {value!r:.60}")
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if _UNSTORABLE.search(value):
         raise BadRow("invalid_utf8", f"{name!r} holds a NUL or a lone surrogate, which no text file can store")
     return value

@@ -53,9 +53,9 @@ def _rows(
     schema: pa.Schema, batches: Iterable[pa.RecordBatch], layout: Layout, path: Path, *, start: int = 0
 ) -> Iterator[RawRow]:
     layout.check(positions := layout.positions(schema.names), schema.names, path=path)
-    columns = [schema.names[place] for place in positions.values()]
+    names, places = list(positions), list(positions.values())
     number = start
     for batch in batches:
-        for row in pa.Table.from_batches([batch]).select(columns).to_pylist():
+        for row in pa.Table.from_batches([batch]).select(places).rename_columns(names).to_pylist():
             number += 1
             yield RawRow(number, row, row)
