@@ -76,7 +76,7 @@ class Layout:
 
 @lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
-    return name.strip('\ufeff \t\r\n"').casefold().replace("-", "_")
+    return name.strip(' \t\r\n"').casefold().replace("-", "_")
 
 
 _IDS = ("docid", "doc_id", "docno", "pid")

@@ -276,6 +276,7 @@ def test_a_first_row_whose_query_begins_like_a_header_is_a_row(tmp_path):
         ("q1\t0\tp1\t1\tx\n", "has 5 columns and no header"),
         ("query-id\tcorpus-id\nq1\tp1\n", "needs a column score or relevance"),
         ("query-id\tpassage\tscore\nq1\tp1\t1\n", "needs a column corpus-id or passage-id"),
+        ("topic\tdocid\tscore\nq1\tp1\t1\n", "needs a column query-id or qid"),
     ],
 )
 def test_labels_whose_columns_nothing_names_are_refused(tmp_path, content, complaint):

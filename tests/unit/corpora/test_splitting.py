@@ -28,6 +28,7 @@ def texts(splits: list[RawSplit]) -> dict[str, list[str]]:
         ("who wrote Emma?!", "who wrote Emma.", True),
         ("ＷＨＯ wrote Ｅｍｍａ？", "who wrote emma", True),
         ("Straße", "STRASSE", True),
+        ("is 100 ㎒ fast", "is 100 mhz fast", True),
         ("Cafe\u0301", "Café", True),
         ("谁写的。", "谁写的", True),
         ("what is C#", "what is C", False),
