@@ -93,7 +93,7 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         names = [collection.name for collection in self.test]
-        clashes = sorted({name for name in names if names.count(name) > 1 or name in ("train", "dev")})
+        clashes = sorted({name for name in names if names.count(name) > 1 or name in ("train", "dev", "corpus")})
         if clashes:
             raise ValueError(f"test collections need names of their own; {clashes} are taken or repeated")
         if self.dev is not None and self.dev.qrels is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
+from winnow.corpora.opening import opened
 from winnow.errors import DataError
 from winnow.records import Passage
 
@@ -122,9 +123,12 @@ def _read_module_names(modules_file: Path) -> list[str]:
 
     Raises ``DataError`` when there is no such file, or a line is not a dotted name.
     """
-    if not modules_file.is_file():
-        raise DataError(f"expected a list of modules at {str(modules_file)!r}, found no file; check the path")
-    lines = [line.partition("#")[0].strip() for line in modules_file.read_text(encoding="utf-8").splitlines()]
+    with opened(modules_file) as file:
+        text = file.read()
+    try:
+        lines = [line.partition("#")[0].strip() for line in text.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{modules_file}: byte {error.start} is not UTF-8; convert the file") from None
     for number, line in enumerate(lines, start=1):
         if line and not all(part.isidentifier() for part in line.split(".")):
             raise DataError(

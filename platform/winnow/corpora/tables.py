@@ -1,7 +1,7 @@
 """Rows of tables: Parquet files, and datasets that Hugging Face's ``datasets`` saved in a folder."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +20,8 @@ def parquet_rows(path: Path, layout: Layout) -> Iterator[RawRow]:
     """The rows of a Parquet file, whose columns are found by name."""
     try:
         file = pq.ParquetFile(path)
-        yield from _rows(file.schema_arrow, file.iter_batches(batch_size=_ROWS), layout, path)
+        columns = _columns(file.schema_arrow, layout, path)
+        yield from _rows(file.iter_batches(batch_size=_ROWS, columns=list(columns)), columns, start=0)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file ({error}); copy or write it again") from error
 
@@ -42,20 +43,25 @@ def dataset_rows(folder: Path, layout: Layout) -> Iterator[RawRow]:
         number = 0
         for name in names:
             with pa.memory_map(str(folder / name)) as source, pa.ipc.open_stream(source) as stream:
-                for row in _rows(stream.schema, stream, layout, folder, start=number):
+                for row in _rows(stream, _columns(stream.schema, layout, folder), start=number):
                     number = row.number
                     yield row
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{folder} is no readable saved dataset ({error}); save it again with save_to_disk") from error
 
 
-def _rows(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch], layout: Layout, path: Path, *, start: int = 0
-) -> Iterator[RawRow]:
-    layout.check(positions := layout.positions(schema.names), schema.names, path=path)
-    names, places = list(positions), list(positions.values())
+def _columns(schema: pa.Schema, layout: Layout, path: Path) -> dict[str, str]:
+    """The columns that are read, and the names that the code uses for them."""
+    positions = layout.positions(schema.names)
+    layout.check(positions, schema.names, path=path)
+    return {schema.names[place]: column for column, place in positions.items()}
+
+
+def _rows(batches: Iterable[pa.RecordBatch], columns: Mapping[str, str], *, start: int) -> Iterator[RawRow]:
     number = start
     for batch in batches:
-        for row in pa.Table.from_batches([batch]).select(places).rename_columns(names).to_pylist():
+        for row in (
+            pa.Table.from_batches([batch]).select(list(columns)).rename_columns(list(columns.values())).to_pylist()
+        ):
             number += 1
             yield RawRow(number, row, row)

@@ -1,13 +1,13 @@
 """Candidate pools: the passages that each training question will be judged on."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -103,8 +103,8 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     texts = ingested(config)
     split = read_split(texts.directory, "train")
     passages = read_passages(texts.directory, split.corpus)
-    with TemporaryDirectory(dir=context.directory, prefix=".unpacked-") as folder:
-        sources = _Sources(config, texts.directory, passages, unpack_to=Path(folder))
+    with _scratch(context.directory / ".unpacked") as folder:
+        sources = _Sources(config, texts.directory, passages, unpack_to=folder)
         quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
         by_id = {passage.passage_id: passage for passage in passages}
         pools = _Pools(config, split, by_id, read_copies(texts.directory, split.corpus), sources.rankers())
@@ -252,6 +252,16 @@ class _Pools:
 
 def _encoder(source: DenseSourceConfig, config: RunConfig) -> EncoderConfig:
     return source.encoder or config.encoder
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """``folder`` while the block runs, without what a killed attempt left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -122,9 +122,10 @@ def test_what_is_rejected_can_be_written_to_a_file(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(b'["\\ud800"]\n[{"_id": "\xff"}]\n')
 
-    rows = read_corpus(path).rejected
+    (tmp_path / "corpus.csv").write_bytes(b"_id,text\np1,caf\xe9\n")
+    rows = [*read_corpus(path).rejected, *read_corpus(tmp_path / "corpus.csv").rejected]
 
-    assert len(rows) == 2
+    assert len(rows) == 3
     write_quarantine(tmp_path / "quarantine.jsonl", rows)
 
 

@@ -189,5 +189,5 @@ def test_a_line_that_is_no_module_name_is_refused_with_its_number(read):
 
 
 def test_a_list_that_is_not_there_is_refused():
-    with pytest.raises(DataError, match=r"'nowhere\.txt', found no file"):
+    with pytest.raises(DataError, match=r"no file at 'nowhere\.txt'"):
         read_docstrings(Path("nowhere.txt"))

@@ -177,6 +177,15 @@ def test_passages_are_read_from_tables_with_named_columns(tmp_path, write):
     assert [p.metadata for p in rows] == [{"year": "1999", "tags": '["a"]'}, None]
 
 
+def test_a_bad_row_in_the_second_file_of_a_dataset_has_its_place_in_the_whole(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"_id": ["p1", "p2"], "text": ["x", ""]}).save_to_disk(tmp_path / "d", num_shards=2)
+
+    assert [(row.line, row.reason) for row in read_corpus(tmp_path / "d").rejected] == [(2, "empty_text")]
+
+
 def test_winnows_own_parquet_is_read_again(tmp_path):
     metadata = pa.array([[("year", "1999")]], pa.map_(pa.string(), pa.string()))
     pq.write_table(pa.table({"passage_id": [5], "text": ["x"], "metadata": metadata}), tmp_path / "c.parquet")

@@ -10,7 +10,7 @@ import pytest
 from winnow.config import build_config
 from winnow.corpora.config import DataConfig
 from winnow.corpora.store import collection_names, read_passages, read_split
-from winnow.errors import DataError
+from winnow.errors import ConfigError, DataError
 from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingest, plan
 
@@ -119,6 +119,16 @@ def test_packed_inputs_and_a_dataset_in_a_folder_are_inputs_like_others(tmp_path
 
     assert first.summary["kept"] == {"corpus.passages": 2, "train.queries": 2, "train.qrels": 0}
     assert plan(packed).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("name", ["train", "dev", "corpus"])
+def test_a_collection_cannot_take_the_place_of_what_the_run_is_made_from(name):
+    """Corpora and splits are stored under their names: a collection called ``corpus`` would replace the run's own."""
+    judged = {"queries": "q.jsonl", "qrels": "q.tsv"}
+    test = [{"name": name, **judged, "corpus": {"path": "other.jsonl"}}]
+
+    with pytest.raises(ConfigError, match=name):
+        build_config(DataConfig, {"corpus": {"path": "c.jsonl"}, "train": {"queries": "t.jsonl"}, "test": test})
 
 
 def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path):
