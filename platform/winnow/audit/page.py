@@ -22,7 +22,7 @@ from winnow.files import replacing
 _HERE = Path(__file__).parent
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _PICTURES = {
-    "agreement.png": "Precision, recall and kappa of the judge's labels; how well each scorer orders the pools",
+    "agreement.png": "The judge's labels and order against human labels; what judging adds to the ranked lists",
     "positions.png": "Share of positives at each position in the prompt, with intervals",
     "positives.png": "How many queries have how many positives",
 }

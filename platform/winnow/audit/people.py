@@ -5,7 +5,7 @@ and kappa are floors; recall and the AUCs suffer less. Beside them stands the ag
 people have rejected passages as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,12 @@ from winnow.audit.measures import auc_of_queries, first_is_positive, sibling_auc
 from winnow.audit.pairs import Evidence, JudgedPairs
 from winnow.audit.resampling import Estimate, Measure, estimate, kappa, mean, ratio
 
-JUDGE = "judge"
 _KINDS = ("first_right", "auc", "sibling_auc")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How well a scorer orders the pools, or how much better the judge does so than another scorer."""
+    """How well a scorer orders passages, or how much better the judge does so than another scorer."""
 
     auc: Estimate
     """Of the human positives against the rest of the pool, per query."""
@@ -30,6 +29,26 @@ class Order:
     sibling_auc: Estimate | None = None
     """Of the human positives against the other passages of their own documents: the same topic, no label.
     The figure that tells utility from relevance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The judge and another scorer, on the passages that lists other than the scorer's own brought into the pools."""
+
+    judge: Order
+    other: Order
+    gain: Order
+    """The judge minus the other."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What another scorer says of each pair, and on which of them it may be compared."""
+
+    score_N: NDArray[np.float64]
+    is_fair_N: NDArray[np.bool_]
+    """Pairs that it had no part in choosing (``lists.chosen_by_others``): a pool that is cut on a score is unfair to
+    that score, as its negatives are those that the score mistook for positives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +76,10 @@ class HumanAgreement:
     kappa: Estimate
     judged_alone: JudgedAlone | None
     """``None`` where people have rejected no passage of these pools."""
-    orders: Mapping[str, Order]
-    """By scorer, the judge first."""
-    gains: Mapping[str, Order]
-    """The judge minus each other scorer, on the queries that have both."""
+    order: Order
+    """The judge's, over whole pools."""
+    beside: Mapping[str, Beside | None]
+    """By scorer: the judge and it. ``None`` where no other list brought a human positive and another passage."""
     siblings_absent: str | None
     """Why there is no sibling AUC."""
 
@@ -82,37 +101,60 @@ def compare_with_people(
     pairs: JudgedPairs,
     *,
     evidence: Evidence,
-    baselines: Mapping[str, NDArray[np.float64]],
+    baselines: Mapping[str, Baseline],
     document_N: NDArray[np.int64],
     samples: int,
     seed: int,
 ) -> HumanAgreement:
     """The agreement on ``pairs``, every query of which has a human positive. ``document_N`` is -1 where unknown.
 
-    ``baselines`` are the scores that others give to the same pairs.
+    ``baselines`` are what others say of the same pairs.
     """
-    scores = {JUDGE: pairs.score_N, **baselines}
-    values = {name: _order_values(pairs, score_N, document_N) for name, score_N in scores.items()}
-    absent = _why_no_siblings(document_N, values[JUDGE]["sibling_auc"])
+    values = _order_values(pairs, pairs.score_N, document_N)
+    absent = _why_no_siblings(document_N, values["sibling_auc"])
     left_out = {*(["sibling_auc"] if absent else []), *(["first_right"] if evidence == "verdict" else [])}
-    measures = {**_label_measures(pairs), **_order_measures(values)}
-    found = estimate(measures, num_queries=pairs.num_queries, samples=samples, seed=seed)
+    found = estimate(
+        {**_label_measures(pairs), **_order_measures(values)}, num_queries=pairs.num_queries, samples=samples, seed=seed
+    )
     labels = {name: found[name] for name in ("precision", "recall", "positives_per_query", "human_per_query", "kappa")}
-
-    def order(name: str, *, without: set[str]) -> Order:
-        return Order(**{kind: found[f"{kind} of {name}"] for kind in _KINDS if kind not in without})
-
-    orders = {name: order(name, without=left_out if name == JUDGE else left_out - {"first_right"}) for name in scores}
-    gains = {name: order(f"{JUDGE} - {name}", without=left_out) for name in baselines}
     return HumanAgreement(
         pairs.num_queries,
         len(pairs.query_N),
         **labels,
         judged_alone=_on_judged_alone(pairs, samples=samples, seed=seed),
-        orders=orders,
-        gains=gains,
+        order=_order(found, without=left_out),
+        beside={
+            name: _beside(pairs, baseline, document_N, without=left_out, samples=samples, seed=seed)
+            for name, baseline in baselines.items()
+        },
         siblings_absent=absent,
     )
+
+
+def _beside(
+    pairs: JudgedPairs,
+    baseline: Baseline,
+    document_N: NDArray[np.int64],
+    *,
+    without: Set[str],
+    samples: int,
+    seed: int,
+) -> Beside | None:
+    fair, keep_N = pairs.only(baseline.is_fair_N), baseline.is_fair_N
+    judge = _order_values(fair, fair.score_N, document_N[keep_N])
+    other = _order_values(fair, baseline.score_N[keep_N], document_N[keep_N])
+    gain = {kind: _Values(judge[kind].values_Q - other[kind].values_Q, judge[kind].num_pairs) for kind in judge}
+    if np.isnan(gain["auc"].values_Q).all():
+        return None
+    if not judge["sibling_auc"].num_pairs:
+        without = {*without, "sibling_auc"}
+    measures = {
+        f"{whose}: {kind}": measure
+        for whose, values in {"judge": judge, "other": other, "gain": gain}.items()
+        for kind, measure in _order_measures(values).items()
+    }
+    found = estimate(measures, num_queries=fair.num_queries, samples=samples, seed=seed)
+    return Beside(*(_order(found, whose=f"{whose}: ", without=without) for whose in ("judge", "other", "gain")))
 
 
 def _on_judged_alone(pairs: JudgedPairs, *, samples: int, seed: int) -> JudgedAlone | None:
@@ -147,14 +189,12 @@ def _order_values(
     }
 
 
-def _order_measures(values: Mapping[str, Mapping[str, _Values]]) -> dict[str, Measure]:
-    measures = {}
-    for name, by_kind in values.items():
-        for kind, found in by_kind.items():
-            gain_Q = values[JUDGE][kind].values_Q - found.values_Q
-            measures[f"{kind} of {name}"] = mean(found.values_Q, num_pairs=found.num_pairs)
-            measures[f"{kind} of {JUDGE} - {name}"] = mean(gain_Q, num_pairs=found.num_pairs)
-    return measures
+def _order_measures(values: Mapping[str, _Values]) -> dict[str, Measure]:
+    return {kind: mean(found.values_Q, num_pairs=found.num_pairs) for kind, found in values.items()}
+
+
+def _order(found: Mapping[str, Estimate], *, without: Set[str], whose: str = "") -> Order:
+    return Order(**{kind: found[f"{whose}{kind}"] for kind in _KINDS if kind not in without})
 
 
 def _why_no_siblings(document_N: NDArray[np.int64], judge: _Values) -> str | None:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from winnow.audit.biases import PositionBias
+from winnow.audit.lists import ListComparison
 from winnow.audit.people import HumanAgreement
 from winnow.audit.report import AuditReport
 from winnow.audit.resampling import Estimate
@@ -20,28 +21,32 @@ def plot_audit(directory: Path, report: AuditReport) -> list[Path]:
     """PNG files in ``directory``; a picture of nothing is left out."""
     made = []
     if report.people is not None:
-        made.append(_save(directory / "agreement.png", _agreement(report.people)))
+        made.append(_save(directory / "agreement.png", _agreement(report.people, report.lists)))
     if report.positions.places:
         made.append(_save(directory / "positions.png", _positions(report.positions)))
         made.append(_save(directory / "positives.png", _histogram(report.queries.positives)))
     return made
 
 
-def _agreement(people: HumanAgreement) -> Figure:
+def _agreement(people: HumanAgreement, lists: ListComparison | None) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    labels, orders = figure.subplots(1, 2, width_ratios=(1, 1.6))
-    _bars(labels, [people.precision, people.recall, people.kappa], offset=0, colour=_COLOURS[0])
-    labels.set_xticks(range(3), ["precision", "recall", "kappa"])
-    labels.set_title("labels, against human ones")
-    for number, (name, order) in enumerate(people.orders.items()):
-        shown = [order.first_right, order.auc, order.sibling_auc]
-        offset = (number - (len(people.orders) - 1) / 2) * _BAR_WIDTH
-        _bars(orders, shown, offset=offset, colour=_COLOURS[number % len(_COLOURS)], label=name)
-    orders.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
-    orders.set_xticks(range(3), ["first is right", "AUC in the pool", "AUC vs siblings"])
-    orders.set_title("order (an AUC of .5 is chance)")
-    orders.legend(loc="upper center", ncols=len(people.orders))
-    for axes in (labels, orders):
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    order = people.order
+    shown = [people.precision, people.recall, people.kappa, order.first_right, order.auc, order.sibling_auc]
+    _bars(left, shown, offset=0, colour=_COLOURS[0])
+    left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+    left.set_xticks(range(6), ["precision", "recall", "kappa", "first is\nright", "AUC", "AUC vs\nsiblings"])
+    left.set_title("the judge, against human labels (an AUC of .5 is chance)")
+    if lists is not None:
+        rankings = {"judged pool": lists.judged, **lists.lists}
+        for number, (name, by_measure) in enumerate(rankings.items()):
+            offset = (number - (len(rankings) - 1) / 2) * _BAR_WIDTH
+            colour = _COLOURS[number % len(_COLOURS)]
+            _bars(right, list(by_measure.values()), offset=offset, colour=colour, label=name)
+        right.set_xticks(range(len(lists.judged)), list(lists.judged))
+        right.legend(loc="upper center", ncols=2)
+    right.set_title("what judging adds to the lists")
+    for axes in (left, right):
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=1.2)
     return figure
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from winnow.audit.biases import LengthBias, PositionBias
 from winnow.audit.judges import JudgeAgreement
+from winnow.audit.lists import ListComparison
 from winnow.audit.pairs import JudgedPairs
 from winnow.audit.people import HumanAgreement
 from winnow.audit.reordering import Reordering
@@ -52,6 +53,8 @@ class AuditReport:
     queries: QueryCounts
     people: HumanAgreement | None
     """``None`` where no pool of a judged query holds a human positive."""
+    lists: ListComparison | None
+    """``None`` where people know no relevant passage of a judged query."""
     second_judge: JudgeAgreement | None
     second_judge_id: str | None
     positions: PositionBias
@@ -93,12 +96,17 @@ def main_numbers(report: AuditReport) -> dict[str, float]:
             numbers[name] = getattr(people, name).value
         for name in ("precision", "recall", "kappa") if people.judged_alone is not None else ():
             numbers[f"judged_alone.{name}"] = getattr(people.judged_alone, name).value
-        for scorer, order in people.orders.items():
-            numbers |= {
-                f"{kind}.{scorer}": found.value
-                for kind in ("first_right", "auc", "sibling_auc")
-                if (found := getattr(order, kind)) is not None
-            }
+        orders = {"judge": people.order}
+        orders |= {f"judge-{name}": beside.gain for name, beside in people.beside.items() if beside is not None}
+        numbers |= {
+            f"{kind}.{name}": found.value
+            for name, order in orders.items()
+            for kind in ("first_right", "auc", "sibling_auc")
+            if (found := getattr(order, kind)) is not None
+        }
+    if (lists := report.lists) is not None:
+        rankings = {"judged_pool": lists.judged, **{f"list.{source}": found for source, found in lists.lists.items()}}
+        numbers |= {f"{name}.{whose}": found.value for whose, by in rankings.items() for name, found in by.items()}
     if report.second_judge is not None:
         numbers |= {"second_judge.kappa": report.second_judge.kappa.value}
     if report.reordering is not None:

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from winnow.audit.biases import Place
+from winnow.audit.lists import ListComparison
 from winnow.audit.people import HumanAgreement
 from winnow.audit.reordering import Flips
 from winnow.audit.report import AuditReport
@@ -17,7 +18,7 @@ from winnow.judging.ledger import render as render_ledger
 _NOT_KNOWN = "-"
 _MOST_BANDS = 5
 _MEASURED = ("", "value", "95 % interval", "queries", "pairs")
-_ORDER_TITLES = {"first_right": "first is right", "auc": "AUC in the pool", "sibling_auc": "AUC vs siblings"}
+_ORDER_TITLES = {"first_right": "first is right", "auc": "AUC", "sibling_auc": "AUC vs siblings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ def sections(report: AuditReport) -> list[Section]:
     found = [_queries(report)]
     if report.people is not None:
         found += [_labels(report.people), _orders(report.people)]
+    if report.lists is not None:
+        found.append(_lists(report.lists))
     if report.second_judge is not None:
         found.append(_second_judge(report))
     if report.queries.ok:
@@ -57,7 +60,7 @@ def sentences(report: AuditReport) -> list[str]:
         )
     else:
         said += _about_people(report.people, num_ok=queries.ok)
-    return said
+    return said if report.lists is None else said + _about_lists(report.lists)
 
 
 def render_terminal(report: AuditReport) -> Group:
@@ -139,7 +142,12 @@ def _labels(people: HumanAgreement) -> Section:
 
 
 def _orders(people: HumanAgreement) -> Section:
-    scorers = {**people.orders, **{f"judge - {name}": gain for name, gain in people.gains.items()}}
+    scorers = {"judge": people.order}
+    for name, beside in people.beside.items():
+        if beside is not None:
+            where = f"where {name} did not choose"
+            scorers |= {f"judge, {where}": beside.judge, f"{name}, {where}": beside.other}
+            scorers |= {f"judge - {name}, {where}": beside.gain}
     rows = [
         (f"{title}: {name}", *_cells(found))
         for kind, title in _ORDER_TITLES.items()
@@ -148,14 +156,34 @@ def _orders(people: HumanAgreement) -> Section:
     ]
     notes = [
         "First is right: the best-scored passage is a human positive. "
-        "AUC: how often a human positive scores above another passage of its pool, averaged over queries, ties half. "
-        "Siblings: against passages of the positive's own document only, where topic does not help."
+        "AUC: how often a human positive scores above another passage, averaged over queries, ties half. "
+        "Siblings: against passages of the positive's own document only, where topic does not help.",
+        "Where a scorer did not choose: passages that the other lists of the pools brought in. On what its own list "
+        "brought in, a scorer looks worse than it is, for that list holds its own mistakes.",
+    ]
+    notes += [
+        f"The judge beside {name}: not available, as no list of another scorer brought in a human positive with others."
+        for name, beside in people.beside.items()
+        if beside is None
     ]
     if people.siblings_absent is not None:
         notes.append(f"No sibling AUC: {people.siblings_absent}.")
-    if people.orders["judge"].first_right is None:
+    if people.order.first_right is None:
         notes.append("First is right: not available for a judge that says yes or no and gives no order.")
     return Section("The judge's order against human labels", _MEASURED, tuple(rows), tuple(notes))
+
+
+def _lists(lists: ListComparison) -> Section:
+    found = {"the pool in the judge's order": lists.judged, **{f"list {name}": by for name, by in lists.lists.items()}}
+    found |= {f"judged pool - list {name}": by for name, by in lists.gains.items()}
+    rows = [(f"{measure}: {name}", *_cells(by[measure])) for measure in lists.judged for name, by in found.items()]
+    notes = (
+        "All human positives count, found or not; passages that only people added to a pool are left out of it.",
+        "This is what judging adds to a list, not which of the two scores better: the judged pool has the knowledge of "
+        "the lists in it.",
+    )
+    title = f"What judging adds to the ranked lists: {lists.num_queries:,} queries"
+    return Section(title, _MEASURED[:-1], tuple(row[:-1] for row in rows), notes)
 
 
 def _second_judge(report: AuditReport) -> Section:
@@ -236,11 +264,22 @@ def _about_people(people: HumanAgreement, *, num_ok: int) -> list[str]:
         f"{_number(people.human_per_query.value)} on average. A judge's positive that nobody labelled counts as wrong, "
         "and human labels are sparse: precision and kappa are floors."
     ]
-    for name, gain in people.gains.items():
-        for kind, found in (("in the pool", gain.auc), ("against siblings", gain.sibling_auc)):
+    for name, beside in people.beside.items():
+        kinds = () if beside is None else (("", beside.gain.auc), (" against siblings", beside.gain.sibling_auc))
+        for kind, found in kinds:
             if found is not None and found.low is not None:
-                said.append(f"AUC {kind}, judge minus {name}: {found.value:+.3f}, {_verdict(found)}.")
+                where = f"where {name} did not choose the passages"
+                said.append(f"AUC{kind}, judge minus {name}, {where}: {found.value:+.3f}, {_verdict(found)}.")
     return said
+
+
+def _about_lists(lists: ListComparison) -> list[str]:
+    return [
+        f"{name} of the pool in the judge's order minus list {source}: {found.value:+.3f}, {_verdict(found)}."
+        for source, by_measure in lists.gains.items()
+        for name, found in by_measure.items()
+        if found.low is not None
+    ]
 
 
 def _verdict(found: Estimate) -> str:

@@ -1,6 +1,6 @@
 """Encode a corpus on Ray Data: an actor pool of encoders, the embeddings cached by what made them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import torch
 from winnow.cluster.config import ClusterConfig
 from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import note_crowding, preflight, ray_session
-from winnow.errors import DataError
+from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import DenseEncoder, build_encoder
@@ -21,6 +21,8 @@ from winnow.records import Passage
 from winnow.retrieval.embeddings import to_table, writing_embeddings
 
 _COLUMNS = ["passage_id", "title", "text"]
+_PRECISION = "precision"
+"""A column beside the embeddings, on their way only: what they were computed in."""
 _FEW_ROWS = 512
 _BLOCK_ROWS = 256
 """Passages in one task: enough to sort by length, few enough to share between actors and to show progress."""
@@ -43,10 +45,24 @@ def embed_corpus(encoder: EncoderConfig, passages: Path, *, output: Path, cluste
         writing_embeddings(path, fingerprint=path.stem) as append,
         progress(num_passages, label="encode", unit="passages") as done,
     ):
-        for table in _encoded(encoder, passages, cluster):
+        for table in of_one_precision(_encoded(encoder, passages, cluster)):
             append(table)
             done.advance(table.num_rows)
     return path
+
+
+def of_one_precision(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The embeddings in ``tables``. Raises ``ConfigError`` where machines computed in different precisions."""
+    first: str | None = None
+    for table in tables:
+        for precision in table[_PRECISION].unique().to_pylist():
+            first = first or precision
+            if precision != first:
+                raise ConfigError(
+                    f"encoder.precision: auto is {first} on some of the machines that encode and {precision} on "
+                    f"others, and vectors of two precisions are not mixed; set encoder.precision to one of them"
+                )
+        yield table.drop_columns(_PRECISION)
 
 
 def embeddings_path(encoder: EncoderConfig, passages: Path, *, output: Path) -> Path:
@@ -99,4 +115,5 @@ class _Encoder:
 def _encode(encoder: DenseEncoder, batch: pa.Table) -> pa.Table:
     passages = [Passage(**row) for row in batch.select(_COLUMNS).to_pylist()]
     texts = [passage_text(passage) for passage in passages]
-    return to_table(batch["passage_id"].to_pylist(), encoder.encode(texts, side="passage"))
+    table = to_table(batch["passage_id"].to_pylist(), encoder.encode(texts, side="passage"))
+    return table.append_column(_PRECISION, pa.array([encoder.precision] * table.num_rows, pa.string()))

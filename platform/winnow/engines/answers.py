@@ -23,6 +23,19 @@ class PromptTooLongError(TooLongError):
         )
 
 
+def refuse_cached(cached_tokens: int) -> None:
+    """Returns if a scored prompt was computed whole, else raises ``WinnowError``.
+
+    Log probabilities of a prompt that was taken from a cache in part are missing there, or of another request.
+    """
+    if cached_tokens:
+        raise WinnowError(
+            f"{cached_tokens} tokens of a scored prompt came from the engine's prefix cache, expected none, as scores "
+            f"would depend on what was asked before; switch its prefix caching off (vllm serve "
+            f"--no-enable-prefix-caching), or take engine.kind: transformers"
+        )
+
+
 def failed_reply(error: Exception) -> Reply:
     """What ``error`` means for a chat request. Nothing counts as computed."""
     return Reply("", _reason(error), 0, 0, 0, 0.0, error=_describe(error))

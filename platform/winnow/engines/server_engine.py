@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from winnow.engines.answers import failed_likelihood, failed_reply
+from winnow.engines.answers import failed_likelihood, failed_reply, refuse_cached
 from winnow.engines.chat_template import ALWAYS_THINKS, fold_system, turns_of
 from winnow.engines.config import ServerConfig
 from winnow.engines.dialect import Dialect
@@ -123,13 +123,12 @@ class ServerEngine:
         if choice.finish_reason not in ("stop", "length"):
             raise ServerError(f"the server ended the reply with {choice.finish_reason!r}, expected 'stop' or 'length'")
         message, usage = choice.message, answer.usage
-        details = getattr(usage, "prompt_tokens_details", None)
         reasoning, text = self._split(request, message)
         return Reply(
             text=text,
             finish_reason=choice.finish_reason,
             prompt_tokens=usage.prompt_tokens if usage else 0,
-            cached_tokens=(details.cached_tokens or 0) if details else 0,
+            cached_tokens=_cached_tokens(usage),
             output_tokens=usage.completion_tokens if usage else 0,
             seconds=seconds,
             reasoning=reasoning,
@@ -176,6 +175,7 @@ class ServerEngine:
 def _likelihood(answer: Any, logprobs: Sequence[float | None], seconds: float) -> Likelihood:
     if not logprobs or None in logprobs:
         raise ServerError("expected a context and a continuation of at least one token each")
+    refuse_cached(_cached_tokens(answer.usage))
     return Likelihood(
         mean_logprob=sum(logprobs) / len(logprobs),
         num_continuation_tokens=len(logprobs),
@@ -184,6 +184,11 @@ def _likelihood(answer: Any, logprobs: Sequence[float | None], seconds: float) -
         output_tokens=answer.usage.completion_tokens,
         seconds=seconds,
     )
+
+
+def _cached_tokens(usage: Any) -> int:
+    details = getattr(usage, "prompt_tokens_details", None)
+    return getattr(details, "cached_tokens", None) or 0
 
 
 def _prompt_logprobs(answer: Any) -> list[float | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from winnow.engines.answers import failed_likelihood, failed_reply
+from winnow.engines.answers import failed_likelihood, failed_reply, refuse_cached
 from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
 from winnow.engines.config import VllmConfig, engine_environment
 from winnow.engines.leftovers import ChildWatch
@@ -63,11 +63,11 @@ class VllmEngine:
         try:
             prompt = self._tokenizer.likelihood_prompt(request)
             output, seconds = await self._thread.answer(_Sent(prompt.token_ids, _likelihood_params()))
+            return likelihood_of(prompt, output, seconds)
         except EngineDeadError:
             raise
         except Exception as error:
             return failed_likelihood(error)
-        return _likelihood(prompt, output, seconds)
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
@@ -186,18 +186,25 @@ def _likelihood_params() -> Any:
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        max_tokens=1,
+        temperature=0,
+        prompt_logprobs=0,
+        skip_reading_prefix_cache=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
-def _likelihood(prompt: ScoredPrompt, output: Any, seconds: float) -> Likelihood:
+def likelihood_of(prompt: ScoredPrompt, output: Any, seconds: float) -> Likelihood:
+    """What vLLM's ``output`` says of ``prompt``. Raises ``WinnowError`` if it did not compute all of it."""
+    refuse_cached(output.num_cached_tokens or 0)
     scored = list(zip(prompt.token_ids, output.prompt_logprobs, strict=True))[prompt.num_context_tokens :]
     logprobs = [by_token[token].logprob for token, by_token in scored]
     return Likelihood(
         mean_logprob=sum(logprobs) / len(logprobs),
         num_continuation_tokens=prompt.num_continuation_tokens,
         prompt_tokens=len(prompt.token_ids),
-        cached_tokens=output.num_cached_tokens or 0,
+        cached_tokens=0,
         output_tokens=len(output.outputs[0].token_ids),
         seconds=seconds,
     )

@@ -40,7 +40,8 @@ class LikelihoodJudgeConfig(Config):
     think."""
 
     max_passage_words: int = Field(default=300, ge=1)
-    """Longer passages are cut here before they are judged, and counted."""
+    """Longer passages are cut here before they are judged, and counted; where words are not spaced, as in Chinese or
+    Thai, at twice as many tokens."""
 
     @property
     def reasoning_tokens(self) -> int | None:
@@ -91,7 +92,8 @@ class ListwiseJudgeConfig(Config):
     """The prompts, by their name in ``winnow/judging/prompts``."""
 
     max_passage_words: int = Field(default=300, ge=1)
-    """Longer passages are cut here, and counted; also those that alone would not fit the model's context."""
+    """Longer passages are cut here (at twice as many tokens where words are not spaced, as in Chinese or Thai), and
+    counted; also those that alone would not fit the model's context."""
 
     max_output_tokens: int = Field(default=256, ge=8)
     """Longest reply of a round. A longer one is asked for again, shorter; then its query is ``truncated``."""

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from winnow.engines.protocol import Engine, EngineDeadError, Likelihood, LikelihoodRequest, Message
 from winnow.judging.config import LikelihoodJudgeConfig, ListwiseJudgeConfig
-from winnow.judging.cutting import cut_words, is_cut
+from winnow.judging.cutting import cut_passages
 from winnow.judging.dialogue import Dialogue, Question, UnansweredError
 from winnow.judging.parsing import parse_answer
 from winnow.judging.templates import LikelihoodTemplate, load_listwise_template, load_template
@@ -28,6 +28,9 @@ _ANSWERED_FROM = 3
 class _Findings:
     """What is known of one pool so far."""
 
+    shown: list[tuple[str, str]] = field(default_factory=list)
+    """Titles and texts as the model gets them."""
+    passages_cut: int = 0
     traces: list[JudgeTrace] = field(default_factory=list)
     pseudo_answer: str | None = None
 
@@ -73,6 +76,7 @@ class LikelihoodJudge:
     async def _scores(self, pool: CandidatePool, findings: _Findings) -> list[float]:
         if not pool.passages:
             raise UnansweredError("empty_pool", "no ranked list found a passage for this query")
+        await self._show(pool, findings)
         if self._config.kind == "query_gain":
             return await self._query_gains(pool, findings)
         if self._config.kind == "answer_gain" and self._config.answers == "human":
@@ -99,7 +103,7 @@ class LikelihoodJudge:
         """How much likelier each passage makes the text."""
         text = template.render_continuation(pool.query, answer)
         contexts = [template.render_without_passage(pool.query)]
-        contexts += [template.render_context(title, words, pool.query) for title, words in self._shown(pool)]
+        contexts += [template.render_context(title, words, pool.query) for title, words in findings.shown]
         requests = [LikelihoodRequest(context, text) for context in contexts]
         found = await asyncio.gather(*map(self._engine.likelihood, requests))
         passage_ids = [None, *(passage.passage_id for passage in pool.passages)]
@@ -117,9 +121,8 @@ class LikelihoodJudge:
     async def _pseudo_answer(self, pool: CandidatePool, by_query: Sequence[float], findings: _Findings) -> str:
         """What the model answers from the passages that make the query likeliest."""
         best = sorted(range(len(by_query)), key=lambda place: -by_query[place])[:_ANSWERED_FROM]
-        shown = self._shown(pool)
         template = self._chat_template
-        passages = template.render_passages([shown[place] for place in best])
+        passages = template.render_passages([findings.shown[place] for place in best])
         prompt = template.render_round("separate", "pseudo_answer", query=pool.query, passages=passages)
         messages = (Message("system", template.system), Message("user", prompt))
         dialogue = Dialogue(self._engine, template, self._chat, query_id=pool.query_id)
@@ -130,9 +133,11 @@ class LikelihoodJudge:
         findings.pseudo_answer = answer.value
         return answer.value
 
-    def _shown(self, pool: CandidatePool) -> list[tuple[str, str]]:
-        """Titles and texts as the model gets them."""
-        return [(each.title, cut_words(each.text, self._config.max_passage_words)) for each in pool.passages]
+    async def _show(self, pool: CandidatePool, findings: _Findings) -> None:
+        whole = [each.text for each in pool.passages]
+        texts = await cut_passages(self._engine, whole, max_words=self._config.max_passage_words)
+        findings.shown = [(each.title, text) for each, text in zip(pool.passages, texts, strict=True)]
+        findings.passages_cut = sum(shown != text for shown, text in zip(texts, whole, strict=True))
 
     def _judged(
         self,
@@ -151,7 +156,7 @@ class LikelihoodJudge:
             detail=detail,
             attempts=max((trace.attempt for trace in findings.traces), default=1),
             pseudo_answer=findings.pseudo_answer,
-            passages_cut=sum(is_cut(passage.text, self._config.max_passage_words) for passage in pool.passages),
+            passages_cut=findings.passages_cut,
             judgments=judgments,
             traces=tuple(findings.traces),
         )

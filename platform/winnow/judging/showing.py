@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from winnow.engines.protocol import Engine
-from winnow.judging.cutting import cut_characters, cut_words
+from winnow.judging.cutting import cut_characters, cut_passages
 from winnow.judging.templates import ListwiseTemplate
 from winnow.records import CandidatePool
 
@@ -39,7 +39,8 @@ class Showing:
 
     async def show(self, pool: CandidatePool, *, capacity: int) -> ShownPool:
         """``pool`` with each passage at most ``capacity`` tokens. Raises ``PassageTooLongError``."""
-        passages = [(passage.title, cut_words(passage.text, self._max_words)) for passage in pool.passages]
+        texts = await cut_passages(self._engine, [each.text for each in pool.passages], max_words=self._max_words)
+        passages = [(each.title, text) for each, text in zip(pool.passages, texts, strict=True)]
         sizes = await self._measure(passages, label=len(passages))
         for position, size in enumerate(sizes):
             if size > capacity:

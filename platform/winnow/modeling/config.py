@@ -39,6 +39,13 @@ class EncoderConfig(Config):
     passage_prefix: str | None = None
     """Put before every passage, such as ``"passage: "``."""
 
+    query_prompt: str | None = None
+    """The name of the model's own prompt that goes before every query, where it has several. A trained encoder
+    keeps its text."""
+
+    passage_prompt: str | None = None
+    """The name of the model's own prompt that goes before every passage, where it has several."""
+
     query_max_tokens: int | None = Field(None, ge=4)
     """Queries are cut to this many tokens, prefix and special tokens included."""
 
@@ -54,11 +61,20 @@ class EncoderConfig(Config):
 
     def at(self, directory: Path) -> Self:
         """The same settings for the encoder in ``directory``, such as the trained one."""
-        return self.model_copy(update={"model": str(directory.resolve()), "revision": None})
+        # Names and revision are those of the model that this one came from; what they stood for is in its own files.
+        others = {"revision": None, "query_prompt": None, "passage_prompt": None}
+        return self.model_copy(update={"model": str(directory.resolve()), **others})
 
     def locate(self) -> Path:
         """The model's directory. Raises ``ConfigError``."""
         return locate_model(self.model, revision=self.revision)
+
+    @model_validator(mode="after")
+    def _prefix_or_prompt(self) -> Self:
+        for side in ("query", "passage"):
+            if getattr(self, f"{side}_prefix") is not None and getattr(self, f"{side}_prompt") is not None:
+                raise ValueError(f"encoder.{side}_prefix and encoder.{side}_prompt are both given; keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _only_a_hub_has_revisions(self) -> Self:

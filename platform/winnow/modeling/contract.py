@@ -13,6 +13,8 @@ from winnow.errors import ConfigError
 from winnow.files import write_json
 from winnow.modeling.config import EncoderConfig, Pooling
 from winnow.modeling.layout import Layout, optional_json, read_layout
+from winnow.modeling.positions import most_tokens
+from winnow.modeling.prompts import read_prompts
 
 _POOLING_NAMES: dict[Pooling, str] = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
 _POOLING_FLAGS: dict[Pooling, str] = {
@@ -20,7 +22,6 @@ _POOLING_FLAGS: dict[Pooling, str] = {
     "mean": "pooling_mode_mean_tokens",
     "last": "pooling_mode_lasttoken",
 }
-_PASSAGE_PROMPTS = ("document", "passage", "corpus")
 _UNLIMITED = 1_000_000
 """Tokenizers without a limit say 1e30."""
 
@@ -43,16 +44,20 @@ def read_contract(directory: Path, overrides: EncoderConfig | None = None) -> Co
     found = {
         "pooling": None if layout.pooling is None else _read_pooling(layout.pooling / "config.json"),
         "normalise": layout.is_normalised,
-        **_read_prompts(directory),
+        **_read_prompts(directory, overrides),
         "query_max_tokens": _read_length(layout.query, "query_length"),
         "passage_max_tokens": _read_length(layout.passage, "document_length"),
     }
+    held = {"query_max_tokens": _positions(layout.query), "passage_max_tokens": _positions(layout.passage)}
     for name in (field.name for field in fields(Contract)):
         given = None if overrides is None else getattr(overrides, name)
         found[name] = found[name] if given is None else given
     missing = [name for name, value in found.items() if value is None]
     if missing:
         raise ConfigError(f"{directory} does not say its {', '.join(missing)}; set them under `encoder:`")
+    for name, most in held.items():
+        if most is not None and found[name] > most:
+            raise ConfigError(f"encoder.{name} is {found[name]}, but {directory} has positions for {most} tokens")
     return Contract(**found)
 
 
@@ -84,10 +89,13 @@ def _read_pooling(path: Path) -> Pooling:
     raise ConfigError(f"{path} asks for pooling {named or switched_on}; expected one of cls, mean, last token")
 
 
-def _read_prompts(directory: Path) -> dict[str, str]:
-    prompts = (optional_json(directory / "config_sentence_transformers.json") or {}).get("prompts") or {}
-    passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), "")
-    return {"query_prefix": prompts.get("query") or "", "passage_prefix": passage}
+def _read_prompts(directory: Path, overrides: EncoderConfig | None) -> dict[str, str]:
+    path = directory / "config_sentence_transformers.json"
+    return read_prompts(optional_json(path) or {}, overrides, where=str(path))
+
+
+def _positions(folder: Path) -> int | None:
+    return most_tokens(optional_json(folder / "config.json") or {})
 
 
 def _read_length(folder: Path, key_of_side: str) -> int | None:
@@ -101,7 +109,10 @@ def _read_length(folder: Path, key_of_side: str) -> int | None:
         (optional_json(folder / "config.json") or {}).get("max_position_embeddings"),
     ]
     known = [int(limit) for limit in limits if limit is not None and limit < _UNLIMITED]
-    return sentence.get(key_of_side) or sentence.get("max_seq_length") or min(known, default=None)
+    said = sentence.get(key_of_side) or sentence.get("max_seq_length") or min(known, default=None)
+    held = _positions(folder)
+    # Some directories state the size of the table, of which the first places are not used.
+    return said if said is None or held is None else min(said, held)
 
 
 def _lengths_as_json(layout: Layout, contract: Contract) -> dict[Path, dict[str, Any]]:

@@ -21,13 +21,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from winnow.modeling.config import Pooling
+from winnow.modeling.positions import COUNTS_FROM_PADDING
 
 TESTED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "llama", "qwen2", "qwen3"})
 """Others may add a bias or a window of their own to the attention, which packing would silently leave out."""
 
 _NAME = "winnow_packed"
-_COUNTS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
-"""Architectures whose first position is the padding token's id plus one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class PackedTokens:
 
     def _positions_T(self, config: PreTrainedConfig) -> Tensor:
         starts_T = self.bounds[:-1].long()[self._text_of_T()]
-        if config.model_type not in _COUNTS_FROM_PADDING:
+        if config.model_type not in COUNTS_FROM_PADDING:
             return torch.arange(len(self.ids_T), device=self.ids_T.device) - starts_T
         is_token_T = self.ids_T != config.pad_token_id
         counts_T = is_token_T.cumsum(0)

@@ -24,6 +24,16 @@ class RankedList:
     max_passages: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedQuery:
+    """What the lists found for one query, apart from what people added to its pool."""
+
+    lists: Mapping[str, Sequence[str]]
+    """Passage ids by source, best first."""
+    brought: frozenset[str]
+    """What the lists bring into the pool."""
+
+
 def merge_ranked_lists(
     query: Query,
     ranked_lists: Sequence[RankedList],
@@ -41,7 +51,7 @@ def merge_ranked_lists(
     of ``relevant_from`` or more) that is added takes the place of the last passage that is none. The shuffle depends
     on the seed and the query id alone, so position says nothing about rank or label and equal inputs give equal pools.
     """
-    chosen = _best_first(ranked_lists, max_passages)
+    chosen = best_first(ranked_lists, max_passages)
     findings = _findings(ranked_lists)
     if add_human_positives:
         best_ranks = {name: min(found.rank for found in where) for name, where in findings.items()}
@@ -65,7 +75,7 @@ def _findings(ranked_lists: Sequence[RankedList]) -> dict[str, list[Finding]]:
     return findings
 
 
-def _best_first(ranked_lists: Sequence[RankedList], max_passages: int) -> list[str]:
+def best_first(ranked_lists: Sequence[RankedList], max_passages: int) -> list[str]:
     """Passage ids in the order in which the lists, read in turn, bring them in."""
     chosen: dict[str, None] = {}
     brought: Counter[str] = Counter()

@@ -18,9 +18,10 @@ from winnow.audit.baselines import dense_scores, documents_of, lexical_scores
 from winnow.audit.biases import length_bias, position_bias
 from winnow.audit.browsing import Known, choose_queries, describe_queries, disagreements
 from winnow.audit.judges import SecondOpinion, compare_judges, second_opinion
+from winnow.audit.lists import DEPTH, chosen_by_others, compare_with_lists
 from winnow.audit.page import Browsed, write_page
 from winnow.audit.pairs import PAIR_COLUMNS, JudgedPairs, Reading, collect_pairs, evidence_of
-from winnow.audit.people import HumanAgreement, compare_with_people, with_human_positive
+from winnow.audit.people import Baseline, HumanAgreement, compare_with_people, with_human_positive
 from winnow.audit.plots import plot_audit
 from winnow.audit.reordering import Reordering, compare_readings, draw_queries, in_another_order, positions_in
 from winnow.audit.report import AuditReport, count_queries, main_numbers, report_from_json, report_to_json
@@ -28,9 +29,10 @@ from winnow.audit.tables import render_markdown, render_terminal
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.store import corpus_hash, passages_path, read_passages, read_split
+from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split
 from winnow.engines import build_engine
 from winnow.errors import ConfigError, DataError
+from winnow.evaluation.measures import answerable
 from winnow.files import hash_file, read_json, replacing, write_json
 from winnow.judging.build import EngineFactory
 from winnow.judging.config import JudgeConfig
@@ -40,6 +42,7 @@ from winnow.labels.evidence import JUDGMENT_COLUMNS, JudgmentIndex, evidence_in
 from winnow.labels.from_judgments import split_pool
 from winnow.modeling.encoder import build_encoder
 from winnow.models import content_hash
+from winnow.pooling.merge import ListedQuery
 from winnow.pooling.order import PoolOrder
 from winnow.records import CandidatePool, Judgment
 from winnow.retrieval.embeddings import read_embeddings
@@ -49,7 +52,7 @@ from winnow.steps.ingest import ingested
 from winnow.steps.label import label_settings
 from winnow.steps.workspace import RECORD, StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 REPORT = "audit.json"
 TABLE = "table.md"
 PAGE = "audit.html"
@@ -131,13 +134,16 @@ def _build(config: RunConfig, build_engine: EngineFactory, context: StepContext)
     judged = _read(config)
     resampling = {"samples": config.audit.bootstrap_samples, "seed": config.seed}
     opinions = _opinions(config, judged, build_engine, context)
+    grades = read_split(ingested(config).directory, "train")
+    listed = _lists_of(config, judged.pairs, grades)
     record = find(annotate.plan(config)).summary
     traces = pq.read_table(judged.directory / annotate.TRACES, columns=["query_id", "window"])
     report = AuditReport(
         judge_id=record["judge_id"],
         labels=_policy(config, judged),
         queries=count_queries(judged.queries, traces, judged.pairs),
-        people=_people(config, judged),
+        people=_people(config, judged, listed),
+        lists=compare_with_lists(judged.pairs, listed, grades.qrels, relevant_from=grades.relevant_from, **resampling),
         second_judge=None if opinions.other is None else compare_judges(opinions.other, **resampling),
         second_judge_id=opinions.other_id,
         positions=position_bias(judged.pairs, **resampling),
@@ -180,20 +186,32 @@ def _statuses(judged_queries: pa.Table) -> dict[str, str]:
     return dict(zip(judged_queries["query_id"].to_pylist(), judged_queries["status"].to_pylist(), strict=True))
 
 
-def _people(config: RunConfig, judged: _Judged) -> HumanAgreement | None:
+def _lists_of(config: RunConfig, pairs: JudgedPairs, grades: Split) -> dict[str, ListedQuery]:
+    """What the lists found for the queries that people know a relevant passage of."""
+    known = answerable(grades.qrels, relevant_from=grades.relevant_from)
+    wanted = {query_id for query_id in pairs.query_ids if query_id in known}
+    return pool.lists_again(config, wanted, depth=DEPTH) if wanted else {}
+
+
+def _people(config: RunConfig, judged: _Judged, listed: Mapping[str, ListedQuery]) -> HumanAgreement | None:
     pairs = with_human_positive(judged.pairs)
     if pairs.num_queries == 0:
         return None
     texts = ingested(config).directory
     passages = read_passages(texts)
     queries = _query_texts(judged.pools, pairs)
+    scores = {
+        "BM25": lexical_scores(passages, pairs, queries),
+        "encoder": _encoder_scores(config, passages_path(texts), pairs, queries),
+    }
+    own = {
+        "BM25": {source.name for source in config.pool.sources if source.kind == "bm25"},
+        "encoder": {source.name for source in config.pool.sources if source.kind == "dense" and source.encoder is None},
+    }
     return compare_with_people(
         pairs,
         evidence=judged.reading.evidence,
-        baselines={
-            "BM25": lexical_scores(passages, pairs, queries),
-            "encoder": _encoder_scores(config, passages_path(texts), pairs, queries),
-        },
+        baselines={name: Baseline(scores[name], chosen_by_others(pairs, listed, own[name])) for name in scores},
         document_N=documents_of(passages, pairs),
         samples=config.audit.bootstrap_samples,
         seed=config.seed,

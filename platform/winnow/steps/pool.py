@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -35,7 +35,7 @@ from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.models import content_hash
 from winnow.pooling.config import DenseSourceConfig, SourceConfig, TrecRunSourceConfig
-from winnow.pooling.merge import RankedList, merge_ranked_lists
+from winnow.pooling.merge import ListedQuery, RankedList, best_first, merge_ranked_lists
 from winnow.pooling.report import NO_HUMAN_POSITIVES, plot_recall, render_counts, render_recall
 from winnow.pooling.statistics import PoolCounter, PoolStatistics, statistics_from_json, statistics_to_json
 from winnow.progress import progress
@@ -83,6 +83,30 @@ def plan(config: RunConfig) -> StepPlan:
 def pool(config: RunConfig, options: StepOptions = StepOptions()) -> StepResult:
     """The candidate pools of the training questions, in ``candidate_pools.parquet``, and what they hold."""
     return produce(plan(config), partial(_build, config), options)
+
+
+def lists_again(config: RunConfig, query_ids: Collection[str], *, depth: int) -> dict[str, ListedQuery]:
+    """What the sources find for some of the training questions, at least ``depth`` deep, by question."""
+    texts = ingested(config).directory
+    split = read_split(texts, "train")
+    sources = config.pool.sources
+    deeper = tuple(source.model_copy(update={"depth": max(source.depth, depth)}) for source in sources)
+    config = config.model_copy(update={"pool": config.pool.model_copy(update={"sources": deeper})})
+    wanted = [query for query in split.queries if query.query_id in query_ids]
+    listed = {}
+    with TemporaryDirectory() as folder:
+        again = _Sources(config, texts, read_passages(texts, split.corpus), unpack_to=Path(folder))
+        again.scan_runs(split, Path(folder) / QUARANTINE)
+        rankers = again.rankers()
+        for start in range(0, len(wanted), _BLOCK):
+            block = wanted[start : start + _BLOCK]
+            found = {source: rank(block) for source, rank in rankers.items()}
+            for number, query in enumerate(block):
+                lists = {source: of_queries[number] for source, of_queries in found.items()}
+                read = [RankedList(each.name, lists[each.name][: each.depth], each.max_passages) for each in sources]
+                ids = {source: [hit.passage_id for hit in hits] for source, hits in lists.items()}
+                listed[query.query_id] = ListedQuery(ids, frozenset(best_first(read, config.pool.max_passages)))
+    return listed
 
 
 def show_stats(config: RunConfig) -> None:

@@ -61,7 +61,7 @@ def page(judged, tmp_path):
         pairs = judged({"q1": "J."})
         counts = QueryCounts({"ok": 1}, {1: 1}, 2, 0, 0, 0)
         positions, lengths = (bias(pairs, samples=100, seed=1) for bias in (position_bias, length_bias))
-        report = AuditReport(judge_id, {}, counts, None, None, None, positions, None, lengths, None)
+        report = AuditReport(judge_id, {}, counts, None, None, None, None, positions, None, lengths, None)
         picture = tmp_path / "positions.png"
         picture.write_bytes(b"\x89PNG")
         browsed = Browsed([query(text) for text in texts], num_queries=9, num_failed=2, num_disputed=4)

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from winnow.audit.people import compare_with_people, with_human_positive
+from winnow.audit.people import Baseline, compare_with_people, with_human_positive
 
 
 def compare(pairs, *, evidence="score", documents=None, baselines=None):
+    everywhere_N = np.ones(len(pairs.query_N), dtype=bool)
+    scored = {name: Baseline(score_N, everywhere_N) for name, score_N in (baselines or {}).items()}
     document_N = np.full(len(pairs.query_N), -1) if documents is None else np.array(documents)
-    return compare_with_people(
-        pairs, evidence=evidence, baselines=baselines or {}, document_N=document_N, samples=200, seed=1
-    )
+    return compare_with_people(pairs, evidence=evidence, baselines=scored, document_N=document_N, samples=200, seed=1)
 
 
 def test_labels_are_pooled_over_queries(judged):
@@ -56,35 +56,35 @@ def test_order_of_the_judge_stands_beside_that_of_other_scorers(judged):
 
     found = compare(pairs, baselines={"BM25": np.array([1.0, 2.0, 3.0, 1.0, 2.0])})
 
-    assert found.orders["judge"].auc.value == 0.5
-    assert found.orders["judge"].first_right.value == 0.5
-    assert found.orders["BM25"].auc.value == 0.5
-    assert found.gains["BM25"].auc.value == 0.0
-    assert (found.gains["BM25"].auc.low, found.gains["BM25"].auc.high) == (-1.0, 1.0)
+    assert found.order.auc.value == 0.5
+    assert found.order.first_right.value == 0.5
+    assert found.beside["BM25"].other.auc.value == 0.5
+    assert found.beside["BM25"].gain.auc.value == 0.0
+    assert (found.beside["BM25"].gain.auc.low, found.beside["BM25"].gain.auc.high) == (-1.0, 1.0)
 
 
 def test_siblings_are_the_rest_of_the_positives_own_document(judged):
     """In the pool the positive wins 2 of 3; among its document's passages 1 of 2."""
     found = compare(judged({"q1": ".H.."}), documents=[7, 7, 7, 8])
 
-    assert found.orders["judge"].auc.value == pytest.approx(2 / 3)
-    assert found.orders["judge"].sibling_auc.value == 0.5
-    assert found.orders["judge"].sibling_auc.num_pairs == 2
+    assert found.order.auc.value == pytest.approx(2 / 3)
+    assert found.order.sibling_auc.value == 0.5
+    assert found.order.sibling_auc.num_pairs == 2
     assert found.siblings_absent is None
 
 
 def test_a_corpus_without_documents_has_no_sibling_figure_and_the_report_says_why(judged):
     found = compare(judged({"q1": ".H"}), baselines={"BM25": np.zeros(2)})
 
-    assert found.orders["judge"].sibling_auc is None
-    assert found.gains["BM25"].sibling_auc is None
+    assert found.order.sibling_auc is None
+    assert found.beside["BM25"].gain.sibling_auc is None
     assert "no document_id" in found.siblings_absent
 
 
 def test_pools_without_siblings_have_no_sibling_figure_either(judged):
     found = compare(judged({"q1": ".H"}), documents=[1, 2])
 
-    assert found.orders["judge"].sibling_auc is None
+    assert found.order.sibling_auc is None
     assert "no pool holds another passage" in found.siblings_absent
 
 
@@ -93,10 +93,10 @@ def test_a_judge_that_only_says_yes_or_no_names_no_first_passage(judged):
 
     found = compare(pairs, evidence="verdict", baselines={"BM25": np.array([1.0, 0.0])})
 
-    assert found.orders["judge"].first_right is None
-    assert found.gains["BM25"].first_right is None
-    assert found.orders["BM25"].first_right.value == 1.0
-    assert found.orders["judge"].auc.value == 1.0
+    assert found.order.first_right is None
+    assert found.beside["BM25"].gain.first_right is None
+    assert found.beside["BM25"].other.first_right is None
+    assert found.order.auc.value == 1.0
 
 
 def test_a_pool_of_positives_has_labels_and_no_order(judged):
@@ -104,7 +104,7 @@ def test_a_pool_of_positives_has_labels_and_no_order(judged):
 
     assert (found.precision.value, found.recall.value) == (1.0, 1.0)
     assert found.kappa.value is None
-    assert found.orders["judge"].auc.value is None
+    assert found.order.auc.value is None
 
 
 def test_a_judge_that_finds_nothing_has_no_precision(judged):
@@ -119,4 +119,28 @@ def test_unranked_passages_lose_to_ranked_ones(judged):
 
     found = compare(pairs, evidence="rank")
 
-    assert (found.orders["judge"].auc.value, found.orders["judge"].first_right.value) == (1.0, 1.0)
+    assert (found.order.auc.value, found.order.first_right.value) == (1.0, 1.0)
+
+
+def test_a_scorer_that_chose_everything_is_not_compared(judged):
+    pairs = judged({"q1": "H.", "q2": "H."})
+    baseline = Baseline(np.zeros(4), np.array([False, False, True, False]))
+
+    found = compare_with_people(
+        pairs, evidence="score", baselines={"BM25": baseline}, document_N=np.full(4, -1), samples=200, seed=1
+    )
+
+    assert found.beside == {"BM25": None}
+
+
+def test_only_pairs_that_a_scorer_did_not_choose_are_compared(judged):
+    """Of q1 the judge is right and the other wrong, but for q2, which is left out, it would be the other way round."""
+    pairs = judged({"q1": "H.", "q2": ".H"})
+    baseline = Baseline(np.array([1.0, 2.0, 1.0, 2.0]), np.array([True, True, False, False]))
+
+    found = compare_with_people(
+        pairs, evidence="score", baselines={"BM25": baseline}, document_N=np.full(4, -1), samples=200, seed=1
+    ).beside["BM25"]
+
+    assert (found.judge.auc.value, found.other.auc.value, found.gain.auc.value) == (1.0, 0.0, 1.0)
+    assert (found.gain.auc.num_queries, found.gain.auc.num_pairs) == (1, 1)

@@ -11,11 +11,14 @@ from rich.console import Console
 from winnow import schema
 from winnow.audit.biases import length_bias, position_bias
 from winnow.audit.judges import SecondOpinion, compare_judges
-from winnow.audit.people import compare_with_people, with_human_positive
+from winnow.audit.lists import compare_with_lists
+from winnow.audit.people import Baseline, compare_with_people, with_human_positive
 from winnow.audit.plots import plot_audit
 from winnow.audit.reordering import compare_readings
 from winnow.audit.report import AuditReport, count_queries, main_numbers, report_from_json, report_to_json
+from winnow.audit.resampling import Estimate
 from winnow.audit.tables import render_markdown, render_terminal, sentences
+from winnow.pooling.merge import ListedQuery
 
 HOW = {"samples": 100, "seed": 1}
 ROWS = {"q1": "BJ..", "q2": "JJHB", "q3": "J.", "q4": ".."}
@@ -47,12 +50,13 @@ def windows(*found):
     return pa.Table.from_pylist([{"query_id": q, "window": w} for q, w in found], schema=columns)
 
 
-def report(pairs, judged_queries, *, people=None):
+def report(pairs, judged_queries, *, people=None, lists=None):
     return AuditReport(
         judge_id="a-judge",
         labels={"max_positives": 3, "min_score": None},
         queries=count_queries(judged_queries, windows(("q1", None), ("q2", 1), ("q2", 2)), pairs),
         people=people,
+        lists=lists,
         second_judge=None,
         second_judge_id=None,
         positions=position_bias(pairs, **HOW),
@@ -69,12 +73,20 @@ def usual(judged):
     people = compare_with_people(
         seen,
         evidence="score",
-        baselines={"BM25": np.arange(8.0), "encoder": np.zeros(8)},
+        baselines={
+            "BM25": Baseline(np.arange(8.0), np.ones(8, dtype=bool)),
+            "encoder": Baseline(np.zeros(8), np.zeros(8, dtype=bool)),
+        },
         document_N=np.array([1, 1, 2, 2, 3, 3, 3, 4]),
         **HOW,
     )
+    found = {
+        "q1": ListedQuery({"bm25": ["p3", "p4", "p1", "p2"]}, frozenset({"p1", "p2", "p3", "p4"})),
+        "q2": ListedQuery({"bm25": ["p1", "p2", "p3", "p7"]}, frozenset({"p1", "p2", "p3"})),
+    }
+    lists = compare_with_lists(seen, found, {"q1": {"p1": 1}, "q2": {"p7": 1}}, relevant_from=1, **HOW)
     again = SecondOpinion(pairs, ~pairs.is_positive_N, -pairs.score_N)
-    complete = report(pairs, outcomes(q1="ok", q2="ok", q3="ok", q4="ok", q5="malformed"), people=people)
+    complete = report(pairs, outcomes(q1="ok", q2="ok", q3="ok", q4="ok", q5="malformed"), people=people, lists=lists)
     return replace(
         complete,
         second_judge=compare_judges(again, **HOW),
@@ -116,6 +128,7 @@ def test_the_published_table_is_there(usual):
     [
         "The judge's labels against human ones: 2 queries, 8 pairs",
         "The judge's order against human labels",
+        "What judging adds to the ranked lists: 2 queries",
         "Against another judge: 4 queries, 12 pairs in common",
         "Positives by position in the prompt",
         "The same pools in another order",
@@ -135,11 +148,39 @@ def test_a_reader_is_told_what_unlabelled_positives_do_to_the_numbers(usual):
     assert "A judge's positive that nobody labelled counts as wrong" in said
 
 
-def test_the_gain_over_other_scorers_is_said_with_its_interval(usual):
-    said = [sentence for sentence in sentences(usual) if sentence.startswith("AUC against siblings, judge minus BM25")]
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.02, 0.1, "includes 0"), (0.02, 0.1, "excludes 0"), (-0.2, -0.1, "excludes 0"), (0.0, 0.1, "includes 0")],
+)
+def test_the_gain_over_another_scorer_is_said_with_its_interval(usual, low, high, verdict):
+    gain = Estimate(0.04, low, high, 2, 7)
+    beside = replace(usual.people.beside["BM25"], gain=replace(usual.people.order, auc=gain, sibling_auc=gain))
+    found = replace(usual, people=replace(usual.people, beside={"BM25": beside, "encoder": None}))
 
-    assert len(said) == 1
-    assert "includes 0" in said[0] or "excludes 0" in said[0]
+    said = [sentence for sentence in sentences(found) if "judge minus" in sentence]
+
+    interval = f"+0.040, 95 % interval {low:+.3f} to {high:+.3f} over 2 queries, which {verdict}."
+    where = "judge minus BM25, where BM25 did not choose the passages"
+    assert said == [f"AUC, {where}: {interval}", f"AUC against siblings, {where}: {interval}"]
+
+
+def test_a_scorer_that_cannot_be_compared_fairly_is_named(usual):
+    text = render_markdown(usual)
+
+    assert "The judge beside encoder: not available, as no list of another scorer" in text
+    assert "AUC: judge - BM25, where BM25 did not choose" in text
+
+
+def test_what_judging_adds_to_the_lists_is_shown_and_said(usual):
+    text = render_markdown(usual)
+
+    assert "## What judging adds to the ranked lists: 2 queries" in text
+    # q1's passage is the judge's first and the list's third; q2's stands fourth in the list, and nowhere in the pool.
+    assert "| RR@10: the pool in the judge's order | 0.500 |" in text
+    assert "| RR@10: list bm25 | 0.292 |" in text
+    assert "| RR@10: judged pool - list bm25 | 0.208 |" in text
+    assert "RR@10 of the pool in the judge's order minus list bm25: +0.208, 95 % interval" in " ".join(sentences(usual))
+    assert main_numbers(usual)["RR@10.list.bm25"] == pytest.approx((1 / 3 + 1 / 4) / 2)
 
 
 def test_without_human_labels_the_rest_is_reported(judged):
@@ -199,7 +240,14 @@ def test_main_numbers_are_the_ones_to_compare_judges_by(usual):
     numbers = main_numbers(usual)
 
     assert numbers["recall"] == pytest.approx(2 / 3)
-    assert {"precision", "kappa", "auc.judge", "auc.BM25", "sibling_auc.judge", "second_judge.kappa"} <= numbers.keys()
+    assert {
+        "precision",
+        "kappa",
+        "auc.judge",
+        "auc.judge-BM25",
+        "sibling_auc.judge",
+        "second_judge.kappa",
+    } <= numbers.keys()
     assert numbers["ok_share"] == 0.8
 
 

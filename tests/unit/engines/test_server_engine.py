@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import threading
 import time
@@ -570,6 +571,17 @@ def test_a_likelihood_is_the_mean_over_the_continuation():
         assert answer.mean_logprob == pytest.approx((-4 - 5) / 2)
         assert (answer.num_continuation_tokens, answer.prompt_tokens, answer.output_tokens) == (2, 6, 1)
         assert (answer.finish_reason, answer.error) == ("scored", None)
+
+
+def test_a_score_of_a_prompt_that_came_from_a_cache_in_part_is_an_error():
+    """Servers answer so when prefix caching is on: the score depends on what was asked before."""
+    answer = scored({"prompt": "abcd e"})
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": 4}
+    with running(script=[(200, answer, {})]) as server:
+        (found,) = ask(engine_of(server), LikelihoodRequest("abcd", " e"))
+
+    assert (found.finish_reason, math.isnan(found.mean_logprob)) == ("error", True)
+    assert found.error.startswith("4 tokens of a scored prompt came from the engine's prefix cache")
 
 
 def test_a_server_that_tokenises_gets_ids_so_that_the_boundary_is_exact():

@@ -114,6 +114,26 @@ def test_a_long_passage_is_cut_and_counted():
     assert judged.passages_cut == 1
 
 
+def test_a_long_passage_without_spaces_is_cut_and_counted():
+    class Characters(ScriptedEngine):
+        contexts = []
+
+        async def count_tokens(self, texts):
+            return [len(text) for text in texts]
+
+        async def likelihood(self, request):
+            self.contexts.append(request.context)
+            return await super().likelihood(request)
+
+    judging = LikelihoodJudge(Characters(), LikelihoodJudgeConfig(max_passage_words=20), judge_id="j")
+    judged = asyncio.run(judging.judge(pool("q1", "问题", "检索系统为问题找到有用的段落" * 20, "短い")))
+
+    assert judged.status == "ok"
+    assert judged.passages_cut == 1
+    assert sum("检" in each for each in Characters.contexts) == 1
+    assert max(each.count("检索系统") for each in Characters.contexts) == 3
+
+
 PSEUDO = {"kind": "answer_gain", "answers": "pseudo"}
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scripted_chat import ScriptedChat
 
 from winnow.judging.config import ListwiseJudgeConfig
-from winnow.judging.cutting import cut_characters, cut_words, is_cut
+from winnow.judging.cutting import cut_characters, cut_passages, cut_words
 from winnow.judging.showing import PassageTooLongError, Showing
 from winnow.judging.templates import load_listwise_template
 from winnow.judging.windows import Room, count_fitting, split_windows
@@ -88,7 +88,46 @@ def test_at_least_one_passage_is_taken():
 )
 def test_texts_are_cut_behind_a_word_and_keep_their_spacing(text, cut):
     assert cut_words(text, 2) == cut
-    assert is_cut(text, 2) == (len(text.split()) > 2)
+
+
+class CharactersAsTokens(ScriptedChat):
+    """Counts as tokenizers do with scripts that have no spaces, or worse."""
+
+    def __init__(self):
+        super().__init__([])
+        self.counted = []
+
+    async def count_tokens(self, texts):
+        self.counted += texts
+        return [len(text.replace(" ", "")) for text in texts]
+
+
+def test_texts_without_spaces_are_cut_at_twice_as_many_tokens_as_words():
+    engine = CharactersAsTokens()
+    chinese, thai, short = "检索系统为问题找到有用的段落" * 20, "ข้อความ" * 40, "短い文章" * 8
+    texts = [chinese, "one two three four", thai, short, "a word " * 9 + "and " + "字" * 90]
+
+    kept = asyncio.run(cut_passages(engine, texts, max_words=20))
+
+    assert [len(text) for text in (kept[0], kept[2])] == [40, 40]
+    assert all(whole.startswith(text) for whole, text in zip(texts, kept, strict=True))
+    assert kept[1] == texts[1]
+    assert kept[3] == short
+    # With spaces too, up to what counts in words.
+    assert len(kept[4].replace(" ", "")) <= 40
+    assert "one two three four" not in engine.counted
+
+
+def test_a_text_whose_tokens_are_not_in_proportion_is_cut_until_it_fits():
+    """The first half has a token per character, the second ten."""
+
+    class Uneven(ScriptedChat):
+        async def count_tokens(self, texts):
+            return [sum(10 if letter == "b" else 1 for letter in text) for text in texts]
+
+    (kept,) = asyncio.run(cut_passages(Uneven([]), ["b" * 30 + "a" * 400], max_words=20))
+
+    assert kept == "b" * 4
 
 
 @pytest.mark.parametrize(
