@@ -21,5 +21,5 @@ def test_embeddings_of_one_precision_pass_without_the_column_that_says_so():
     "parts", [[("float32",), ("bfloat16",)], [("float32", "bfloat16")], [("float32",), ("float32",), ("bfloat16",)]]
 )
 def test_embeddings_of_unlike_machines_are_not_mixed(parts):
-    with pytest.raises(ConfigError, match="auto is float32 on some .* and bfloat16 on others.*set encoder.precision"):
+    with pytest.raises(ConfigError, match=r"auto is float32 on some .* and bfloat16 on others.*set encoder\.precision"):
         list(of_one_precision(part(*each) for each in parts))

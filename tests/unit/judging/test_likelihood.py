@@ -115,14 +115,14 @@ def test_a_long_passage_is_cut_and_counted():
 
 
 def test_a_long_passage_without_spaces_is_cut_and_counted():
-    class Characters(ScriptedEngine):
-        contexts = []
+    contexts = []
 
+    class Characters(ScriptedEngine):
         async def count_tokens(self, texts):
             return [len(text) for text in texts]
 
         async def likelihood(self, request):
-            self.contexts.append(request.context)
+            contexts.append(request.context)
             return await super().likelihood(request)
 
     judging = LikelihoodJudge(Characters(), LikelihoodJudgeConfig(max_passage_words=20), judge_id="j")
@@ -130,8 +130,8 @@ def test_a_long_passage_without_spaces_is_cut_and_counted():
 
     assert judged.status == "ok"
     assert judged.passages_cut == 1
-    assert sum("检" in each for each in Characters.contexts) == 1
-    assert max(each.count("检索系统") for each in Characters.contexts) == 3
+    assert sum("检" in each for each in contexts) == 1
+    assert max(each.count("检索系统") for each in contexts) == 3
 
 
 PSEUDO = {"kind": "answer_gain", "answers": "pseudo"}

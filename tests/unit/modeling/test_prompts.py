@@ -72,7 +72,7 @@ def test_a_name_that_the_model_lacks_is_refused_with_those_it_has():
 
 
 def test_a_prefix_and_a_prompt_of_one_side_are_too_much():
-    with pytest.raises(ValidationError, match="encoder.query_prefix and encoder.query_prompt are both given"):
+    with pytest.raises(ValidationError, match=r"query_prefix and encoder\.query_prompt are both given"):
         EncoderConfig(model="x", query_prefix="", query_prompt="query")
 
 
