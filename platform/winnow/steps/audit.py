@@ -29,7 +29,7 @@ from winnow.audit.tables import render_markdown, render_terminal
 from winnow.cluster.encoding import embed_corpus
 from winnow.cluster.runtime import ray_session
 from winnow.config import fingerprint
-from winnow.corpora.store import Split, corpus_hash, passages_path, read_passages, read_split
+from winnow.corpora.store import corpus_hash, passages_path, read_copies, read_passages, read_split
 from winnow.engines import build_engine
 from winnow.errors import ConfigError, DataError
 from winnow.evaluation.measures import answerable
@@ -134,8 +134,9 @@ def _build(config: RunConfig, build_engine: EngineFactory, context: StepContext)
     judged = _read(config)
     resampling = {"samples": config.audit.bootstrap_samples, "seed": config.seed}
     opinions = _opinions(config, judged, build_engine, context)
-    grades = read_split(ingested(config).directory, "train")
-    listed = _lists_of(config, judged.pairs, grades)
+    qrels = _answerable(config)
+    wanted = qrels.keys() & set(judged.pairs.query_ids)
+    listed = pool.lists_again(config, wanted, depth=DEPTH) if wanted else {}
     record = find(annotate.plan(config)).summary
     traces = pq.read_table(judged.directory / annotate.TRACES, columns=["query_id", "window"])
     report = AuditReport(
@@ -143,7 +144,7 @@ def _build(config: RunConfig, build_engine: EngineFactory, context: StepContext)
         labels=_policy(config, judged),
         queries=count_queries(judged.queries, traces, judged.pairs),
         people=_people(config, judged, listed),
-        lists=compare_with_lists(judged.pairs, listed, grades.qrels, relevant_from=grades.relevant_from, **resampling),
+        lists=compare_with_lists(judged.pairs, listed, qrels, relevant_from=judged.reading.relevant_from, **resampling),
         second_judge=None if opinions.other is None else compare_judges(opinions.other, **resampling),
         second_judge_id=opinions.other_id,
         positions=position_bias(judged.pairs, **resampling),
@@ -186,11 +187,13 @@ def _statuses(judged_queries: pa.Table) -> dict[str, str]:
     return dict(zip(judged_queries["query_id"].to_pylist(), judged_queries["status"].to_pylist(), strict=True))
 
 
-def _lists_of(config: RunConfig, pairs: JudgedPairs, grades: Split) -> dict[str, ListedQuery]:
-    """What the lists found for the queries that people know a relevant passage of."""
-    known = answerable(grades.qrels, relevant_from=grades.relevant_from)
-    wanted = {query_id for query_id in pairs.query_ids if query_id in known}
-    return pool.lists_again(config, wanted, depth=DEPTH) if wanted else {}
+def _answerable(config: RunConfig) -> dict[str, Mapping[str, int]]:
+    """What people say of the passages of the training questions that have a relevant one; copies are one passage."""
+    texts = ingested(config).directory
+    split = read_split(texts, "train")
+    copies = read_copies(texts, split.corpus)
+    grades = {query_id: copies.grades(each) for query_id, each in split.qrels.items()}
+    return answerable(grades, relevant_from=split.relevant_from)
 
 
 def _people(config: RunConfig, judged: _Judged, listed: Mapping[str, ListedQuery]) -> HumanAgreement | None:

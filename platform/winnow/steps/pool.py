@@ -34,7 +34,7 @@ from winnow.grades import relevant
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.models import content_hash
-from winnow.pooling.config import DenseSourceConfig, SourceConfig, TrecRunSourceConfig
+from winnow.pooling.config import DenseSourceConfig, PoolConfig, SourceConfig, TrecRunSourceConfig
 from winnow.pooling.merge import ListedQuery, RankedList, best_first, merge_ranked_lists
 from winnow.pooling.report import NO_HUMAN_POSITIVES, plot_recall, render_counts, render_recall
 from winnow.pooling.statistics import PoolCounter, PoolStatistics, statistics_from_json, statistics_to_json
@@ -89,24 +89,35 @@ def lists_again(config: RunConfig, query_ids: Collection[str], *, depth: int) ->
     """What the sources find for some of the training questions, at least ``depth`` deep, by question."""
     texts = ingested(config).directory
     split = read_split(texts, "train")
-    sources = config.pool.sources
-    deeper = tuple(source.model_copy(update={"depth": max(source.depth, depth)}) for source in sources)
-    config = config.model_copy(update={"pool": config.pool.model_copy(update={"sources": deeper})})
+    deeper = tuple(source.model_copy(update={"depth": max(source.depth, depth)}) for source in config.pool.sources)
     wanted = [query for query in split.queries if query.query_id in query_ids]
+    copies = read_copies(texts, split.corpus)
     listed = {}
     with TemporaryDirectory() as folder:
-        again = _Sources(config, texts, read_passages(texts, split.corpus), unpack_to=Path(folder))
+        again = _Sources(
+            config.model_copy(update={"pool": config.pool.model_copy(update={"sources": deeper})}),
+            texts,
+            read_passages(texts, split.corpus),
+            unpack_to=Path(folder),
+        )
         again.scan_runs(split, Path(folder) / QUARANTINE)
         rankers = again.rankers()
         for start in range(0, len(wanted), _BLOCK):
             block = wanted[start : start + _BLOCK]
             found = {source: rank(block) for source, rank in rankers.items()}
             for number, query in enumerate(block):
-                lists = {source: of_queries[number] for source, of_queries in found.items()}
-                read = [RankedList(each.name, lists[each.name][: each.depth], each.max_passages) for each in sources]
-                ids = {source: [hit.passage_id for hit in hits] for source, hits in lists.items()}
-                listed[query.query_id] = ListedQuery(ids, frozenset(best_first(read, config.pool.max_passages)))
+                of_query = {source: lists[number] for source, lists in found.items()}
+                listed[query.query_id] = _listed(of_query, copies, config.pool)
     return listed
+
+
+def _listed(found: Mapping[str, Sequence[ScoredPassage]], copies: Copies, pool: PoolConfig) -> ListedQuery:
+    read = [
+        RankedList(source.name, copies.distinct(found[source.name][: source.depth]), source.max_passages)
+        for source in pool.sources
+    ]
+    lists = {source: [hit.passage_id for hit in copies.distinct(hits)] for source, hits in found.items()}
+    return ListedQuery(lists, frozenset(best_first(read, pool.max_passages)))
 
 
 def show_stats(config: RunConfig) -> None:
