@@ -10,7 +10,7 @@ again until its file changes.
 
 import argparse
 import hashlib
-import importlib
+import importlib.util
 import json
 import multiprocessing as mp
 import os
@@ -134,8 +134,10 @@ def _choose(name: str, count: int, seed: int) -> list[Mutant]:
 def _run(name: str, mutants: Sequence[Mutant], *, num_processes: int) -> Iterator[Outcome]:
     """The outcomes in the order in which they come."""
     with tempfile.TemporaryDirectory(prefix="winnow-mutants-") as scratch:
-        copies = [_copy_tree(Path(scratch) / str(number)) for number in range(num_processes)]
-        limit_s = _try_unchanged(name, copies[0])
+        first = _copy_tree(Path(scratch) / "0")
+        limit_s = _try_unchanged(name, first)
+        # With what has been compiled, which takes most of the time of a short run.
+        copies = [first, *(Path(shutil.copytree(first, first.with_name(str(n)))) for n in range(1, num_processes))]
         pending, running = list(reversed(mutants)), {}
         while pending or running:
             while pending and copies:
@@ -189,7 +191,6 @@ def _test(name: str, copy: Path, report: Path, modules: Any) -> None:
     os.dup2(log.fileno(), 2)
     os.chdir(copy)
     sys.path.insert(0, str(copy / "platform"))
-    sys.dont_write_bytecode = True
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
     watch = _Watch(report)
@@ -226,7 +227,7 @@ class _Trial:
         self._deadline = time.monotonic() + limit_s
         self._report = copy / "report"
         self._report.unlink(missing_ok=True)
-        (copy / mutant.path).write_text(mutant.mutation.apply(mutant.source))
+        self._write(mutant.mutation.apply(mutant.source))
         self.process = mp.get_context("fork").Process(target=_test, args=(mutant.room, copy, self._report, None))
         self.process.start()
 
@@ -238,10 +239,16 @@ class _Trial:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.join()
-        (self.copy / self._mutant.path).write_text(self._mutant.source)
+        self._write(self._mutant.source)
         noticed_by = self._report.read_text() if self._report.exists() else ""
         diff = self._mutant.mutation.diff(self._mutant.source, self._mutant.path)
         return Outcome(self._mutant.key, self._mutant.room, result, noticed_by, diff)
+
+    def _write(self, source: str) -> None:
+        path = self.copy / self._mutant.path
+        path.write_text(source)
+        # Python tells a stale one by whole seconds and the length, which two mutants may share.
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def _report(name: str, outcomes: Sequence[Outcome]) -> float:

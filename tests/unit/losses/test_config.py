@@ -30,6 +30,7 @@ def test_temperature_has_to_be_chosen():
         ({"temperature": 1e-4, "learn_temperature": True}, r"between 0.001 and 100, got 0.0001"),
         ({"temperature": 101, "learn_temperature": True}, r"between 0.001 and 100, got 101"),
         ({"temperature": 0}, "greater than 0"),
+        ({"objective": "KL", "utility_temperature": 0}, "greater than 0"),
         ({"temperature": float("nan")}, "greater than 0|finite"),
         ({"temperature": float("inf")}, "finite"),
     ],
