@@ -44,7 +44,7 @@ class Room:
 ROOMS = {
     "losses": Room(["losses/*.py"], ["unit/losses", "parity/test_objectives.py", "property/test_objectives.py"]),
     "labels": Room(["labels/*.py"], ["unit/labels", "property/test_sampling.py", "unit/steps/test_label.py"]),
-    "judging/parsing": Room(["judging/parsing.py"], ["unit/judging", "property/test_parsing.py"]),
+    "judging/parsing": Room(["judging/parsing.py"], ["unit/judging/test_parsing.py", "property/test_parsing.py"]),
     "retrieval/fusion": Room(
         ["retrieval/fusion.py"], ["unit/retrieval/test_fusion.py", "unit/retrieval/test_retriever.py"]
     ),
