@@ -52,3 +52,8 @@ def test_settings_that_go_together_are_kept(settings):
     config = LossConfig(temperature=0.05, **settings)
 
     assert {name: getattr(config, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize("temperature", [0.001, 100])
+def test_a_learned_temperature_may_start_at_either_bound(temperature):
+    assert LossConfig(temperature=temperature, learn_temperature=True).temperature == temperature
