@@ -119,8 +119,6 @@ class JudgedQuery:
     """Passages that were shortened before they were judged."""
     judgments: tuple[Judgment, ...] = ()
     traces: tuple[JudgeTrace, ...] = ()
-    reading: int | None = None
-    """Which version of the reading of replies this is, where replies are read."""
 
 
 LabelSource = Literal["llm", "human", "both", "mined"]

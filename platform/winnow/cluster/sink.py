@@ -49,8 +49,11 @@ class EvidenceSink:
         self._reading = reading
 
     def write(self, judged: Sequence[JudgedQuery]) -> str:
-        """``judged`` as one file, whose name sorts by time and is returned. It is hidden until it is whole."""
-        return schema.write_dataset(self.directory / _name("part"), evidence_table(judged)).name
+        """``judged`` as one file, whose name sorts by time and is returned. It is hidden until it is whole.
+
+        Its rows are of this sink's reading, whether the judge got as far as a reply or not.
+        """
+        return schema.write_dataset(self.directory / _name("part"), evidence_table(judged, reading=self._reading)).name
 
     def missing(self, parts: Collection[str]) -> set[str]:
         """Those of ``parts``, written by anyone, that cannot be read from here, neither as such nor merged."""

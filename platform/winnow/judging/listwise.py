@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from winnow.engines.protocol import Engine, EngineDeadError
 from winnow.judging.config import ListwiseJudgeConfig
 from winnow.judging.dialogue import Dialogue, UnansweredError
-from winnow.judging.parsing import LISTWISE_READING_VERSION
 from winnow.judging.rounds import Conversation, Rounds, SeparatePrompts
 from winnow.judging.showing import PassageTooLongError, Showing, ShownPool
 from winnow.judging.templates import Round, load_listwise_template
@@ -45,7 +44,7 @@ class ListwiseJudge:
 
     async def judge(self, pool: CandidatePool) -> JudgedQuery:
         """Evidence about every passage, or a status that says why there is none; traces either way."""
-        judged = JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok", reading=LISTWISE_READING_VERSION)
+        judged = JudgedQuery(pool.query_id, pool.pool_id, self.judge_id, "ok")
         if not pool.passages:
             return replace(judged, status="empty_pool", detail="no ranked list found a passage for this query")
         dialogue = Dialogue(self._engine, self._template, self._config, query_id=pool.query_id)

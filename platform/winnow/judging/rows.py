@@ -5,7 +5,7 @@ whole or not at all; the published datasets are that, unfolded and sorted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -42,9 +42,9 @@ class JudgedTables:
     traces: pa.Table
 
 
-def evidence_table(judged: Iterable[JudgedQuery]) -> pa.Table:
-    """``judged`` as rows of evidence."""
-    return schema.to_table(judged, EVIDENCE)
+def evidence_table(judged: Iterable[JudgedQuery], *, reading: int = 1) -> pa.Table:
+    """``judged`` as rows of evidence; ``reading`` is the version of how its replies were read."""
+    return schema.to_table([{**asdict(each), "reading": reading} for each in judged], EVIDENCE)
 
 
 def unfold(evidence: pa.Table) -> JudgedTables:
