@@ -57,6 +57,12 @@ def converted_directory(config: LocalConfig, cache: Path) -> Path:
 def _checked(directory: Path) -> Path:
     if not (directory / "config.json").is_file():
         raise ConfigError(f"{directory} has no config.json; expected a checkpoint (config.json, *.safetensors)")
+    if not any(directory.glob("*.safetensors")):
+        # Others are pickles, and are not part of what the model is known by.
+        raise ConfigError(
+            f"{directory} has no weights in *.safetensors, and others, such as pytorch_model.bin, are not read; load "
+            f"the model with transformers where you trust it, and save it again with save_pretrained()"
+        )
     return directory
 
 

@@ -208,6 +208,10 @@ def _load(config: TransformersConfig, directory: Path) -> Any:
     if not config.gpus:
         torch.set_num_threads(config.threads)
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=getattr(torch, config.dtype), attn_implementation="sdpa", local_files_only=True
+        directory,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
     )
     return model.to("cuda" if config.gpus else "cpu").eval()

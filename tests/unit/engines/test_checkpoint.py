@@ -40,6 +40,14 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
         checkpoint_directory(VllmConfig(kind="vllm", model=str(tmp_path)), tmp_path / "cache")
 
 
+def test_weights_that_the_models_name_says_nothing_of_are_refused(tmp_path):
+    config = checkpoint(tmp_path / "judge")
+    (tmp_path / "judge" / "model.safetensors").rename(tmp_path / "judge" / "pytorch_model.bin")
+
+    with pytest.raises(ConfigError, match=r"no weights in \*\.safetensors.*save_pretrained"):
+        checkpoint_directory(config, tmp_path / "cache")
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"?")
 
