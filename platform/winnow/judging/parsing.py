@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from winnow.errors import JudgmentParseError
 
-LISTWISE_READING_VERSION = 2
+LISTWISE_READING_VERSION = 3
 """How replies are read; no part of a judge's identity. Raise it when a reply can be read differently from before:
 stored replies are then read again, and a query for which that makes a difference is judged again."""
 
@@ -28,11 +28,11 @@ def _one_of(*forms: str) -> str:
 # The forms, over a reply in which [] stands for each group of labels, • for a bullet and one space for any other.
 _ITEM = r"(?:passages? )?\[\]"
 _LIST = _one_of(
-    rf"{_ITEM}(?:(?: ?[,;&] ?| )(?:(?:and|then) )?{_ITEM})*",
-    rf"{_ITEM}(?: ?> ?{_ITEM})+",
+    rf"{_ITEM}(?:(?: ?[,;&，、；] ?| )(?:(?:and|then) )?{_ITEM})*",
     r"\[\](?:\[\])+",
     rf"• {_ITEM}[,;.]?(?: • {_ITEM}[,;.]?)*",
 )
+_ORDER = rf"{_ITEM}(?: ?[>＞] ?{_ITEM})+"
 _OPENING = _one_of(
     r"(?:my |the )?(?:selection|ranking|answer)(?: is)?:?",
     r"(?:the )?(?:relevant|useful|helpful|selected) passages(?: are)?:?",
@@ -41,40 +41,38 @@ _OPENING = _one_of(
     r"i select:?",
 )
 _ENDING = _one_of("helps?", "(?:is|are) relevant", "(?:is|are) useful")
-_FORM = re.compile(rf"(?:{_OPENING} )?{_LIST}\.?|{_LIST} {_ENDING}\.?")
+
+
+def _form(labels: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{_OPENING} )?{labels}[.。]?|{labels} {_ENDING}[.。]?")
+
+
+_SELECTION = _form(_LIST)
+_RANKING = _form(_one_of(_LIST, _ORDER))
 
 
 def parse_selection(reply: str, *, pool_size: int, among: Collection[int] | None = None) -> list[int]:
     """Zero-based positions in the order the reply names them, without repeats.
 
     ``among`` holds the positions that may be named, by default all of the pool. ``[none]`` is the only way to
-    select nothing. Raises ``JudgmentParseError`` for all that has none of the known forms.
+    select nothing. Raises ``JudgmentParseError`` for all that has none of the known forms, and for an order, as
+    ``[3] > [1]``: a model that orders what it was to select from may not mean to keep the last.
 
     >>> parse_selection("These help: [3], [1, 3]", pool_size=4)
     [2, 0]
     """
-    groups = [group.strip() for group in _GROUP.findall(reply)]
-    if not groups:
-        raise JudgmentParseError(f"expected labels such as [1] or [none], found neither in {_quote(reply)}")
-    if not _FORM.fullmatch(_skeleton(reply)):
-        raise JudgmentParseError(
-            f"expected a list of labels and no words but a few known ones, such as '[1], [3]', found {_quote(reply)}"
-        )
-    if [group.lower() for group in groups] == ["none"]:
-        return []
-    labels = dict.fromkeys(label for group in groups for label in _labels_of(group))
-    return _positions(list(labels), pool_size, range(pool_size) if among is None else among)
+    return _read(reply, _SELECTION, pool_size=pool_size, among=among)
 
 
 def parse_ranking(reply: str, *, pool_size: int, among: Collection[int] | None = None) -> list[int]:
     """Zero-based positions from best to worst; a passage that is named twice has its first place.
 
-    Read like ``parse_selection``, whose errors it raises. ``[none]`` ranks nothing.
+    Read like ``parse_selection``, with its errors, but for ``>`` between labels. ``[none]`` ranks nothing.
 
     >>> parse_ranking("[4] > [2] > [4]", pool_size=4)
     [3, 1]
     """
-    return parse_selection(reply, pool_size=pool_size, among=among)
+    return _read(reply, _RANKING, pool_size=pool_size, among=among)
 
 
 def parse_answer(reply: str) -> str:
@@ -96,6 +94,20 @@ def labels_pattern(labels: Sequence[int], *, separator: str) -> str:
     label = rf"\[(?:{'|'.join(map(str, labels))})\]"
     more = f"(?:{separator}{label}){{0,{len(labels) - 1}}}" if len(labels) > 1 else ""
     return rf"\[none\]|{label}{more}"
+
+
+def _read(reply: str, form: re.Pattern[str], *, pool_size: int, among: Collection[int] | None) -> list[int]:
+    groups = [group.strip() for group in _GROUP.findall(reply)]
+    if not groups:
+        raise JudgmentParseError(f"expected labels such as [1] or [none], found neither in {_quote(reply)}")
+    if not form.fullmatch(_skeleton(reply)):
+        raise JudgmentParseError(
+            f"expected a list of labels and no words but a few known ones, such as '[1], [3]', found {_quote(reply)}"
+        )
+    if [group.lower() for group in groups] == ["none"]:
+        return []
+    labels = dict.fromkeys(label for group in groups for label in _labels_of(group))
+    return _positions(list(labels), pool_size, range(pool_size) if among is None else among)
 
 
 def _skeleton(answer: str) -> str:

@@ -20,6 +20,8 @@ from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selectio
         ("**[2]** and [4].", [1, 3]),
         ("Passages [2], [3], and passage [4] help.", [1, 2, 3]),
         ("[ 2 ]", [1]),
+        ("[1]，[3]、[2]。", [0, 2, 1]),
+        ("Ranking: [2], [1]", [1, 0]),
         ("[1] & [3]; passage [2].", [0, 2, 1]),
         ("[4] then [2], then [1]", [3, 1, 0]),
         ("```\n[1],\n[3]\n```", [0, 2]),
@@ -36,7 +38,6 @@ from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selectio
         ("Passages: [1], [2]", [0, 1]),
         ("My selection: [1], [2].", [0, 1]),
         ("The selection is [1].", [0]),
-        ("Ranking: [2] > [1]", [1, 0]),
         ("Answer: [1]", [0]),
         ("These help: [1], [2]", [0, 1]),
         ("These passages are useful: [1]", [0]),
@@ -174,7 +175,7 @@ def test_a_reply_with_any_other_word_is_no_selection(parse, reply):
         parse(reply, pool_size=5)
 
 
-LABELS = ["[1]", "[1], [3]", "[2, 4]", "- [1]\n- [2]", "[2] > [1]", "[none]"]
+LABELS = ["[1]", "[1], [3]", "[2, 4]", "- [1]\n- [2]", "[2], [1]", "[none]"]
 WORDS_BEFORE = """
 no|not|none of|neither|except|all but|everything but|anything but|without|ignore|discard|drop|exclude|skip|uncertain
 irrelevant passages|the irrelevant passages are|unrelated|useless|not useful passages|the passages are not
@@ -216,6 +217,16 @@ def test_no_denial_in_any_language_is_read_as_what_it_denies():
 @pytest.mark.parametrize("reply", ["<think>[3]</think>[1]", "[1] <think>", "[3]</think>", "<|channel|>final[1]"])
 def test_reasoning_that_no_engine_split_off_makes_a_reply_malformed(reply):
     with pytest.raises(JudgmentParseError):
+        parse_selection(reply, pool_size=5)
+
+
+@pytest.mark.parametrize(
+    "reply", ["[2] > [1]", "[2]>[1]", "[2] ＞ [1]", "Ranking: [2] > [1]", "Passage [2] > passage [1].", "**[2] > [1]**"]
+)
+def test_an_order_is_a_ranking_and_no_selection(reply):
+    """Asked what to select, some models order all that they see, the useless last."""
+    assert parse_ranking(reply, pool_size=5) == [1, 0]
+    with pytest.raises(JudgmentParseError, match="expected a list of labels"):
         parse_selection(reply, pool_size=5)
 
 
