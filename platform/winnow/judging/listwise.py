@@ -69,9 +69,11 @@ class ListwiseJudge:
         self._engine.close()
 
     async def _show(self, pool: CandidatePool) -> ShownPool:
-        """Each passage short enough for every round."""
-        capacity = min([await self._room.in_prompt(round, pool.query) for round in self._turns])
-        return await self._showing.show(pool, capacity=capacity)
+        """Each passage short enough for every round; two of them for a ranking, which compares."""
+        capacities = [await self._room.in_prompt(round, pool.query) for round in self._turns]
+        if self._config.verdict == "ranking" and len(pool.passages) > 1:
+            capacities[-1] //= 2
+        return await self._showing.show(pool, capacity=min(capacities))
 
     async def _rounds(self, dialogue: Dialogue, shown: ShownPool) -> Rounds:
         if self._config.layout == "conversation":

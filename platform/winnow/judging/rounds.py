@@ -6,11 +6,12 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from winnow.engines.protocol import Message
-from winnow.judging.dialogue import Dialogue, Question
+from winnow.judging.dialogue import Dialogue, Question, UnansweredError
 from winnow.judging.parsing import labels_pattern, parse_answer, parse_ranking, parse_selection
 from winnow.judging.showing import ShownPool
 from winnow.judging.templates import ListwiseTemplate, Round
 from winnow.judging.windows import Room, count_fitting, split_windows
+from winnow.seeding import derive_seed
 
 T = TypeVar("T")
 
@@ -105,18 +106,33 @@ class SeparatePrompts:
         return (await self._select("utility_selection", kept, answer)).positions
 
     async def rank_useful(self, kept: Sequence[int], answer: str) -> list[int]:
-        """Ranks the last window, then the one before it together with the better half, and so on to the front."""
+        """Ranks windows that share nothing; their better halves meet again, until one prompt takes all that are left.
+
+        Who meets whom is drawn, so every passage has the same chances. Where windows slide, those of the last one have
+        more, and where they are neighbours, those of a smaller one fewer.
+        """
         capacity = await self._capacity("utility_ranking", answer)
-        waiting, settled, window = list(kept), [], 0
-        while True:
-            num_shown = count_fitting(self._sizes(waiting)[::-1], capacity)
-            shown, waiting = waiting[-num_shown:], waiting[:-num_shown]
-            is_only = not waiting and window == 0
-            ranked = await self._name("utility_ranking", shown, answer, window=None if is_only else window)
-            if not waiting:
-                return ranked + settled
-            num_better = num_shown // 2
-            waiting, settled, window = waiting + ranked[:num_better], ranked[num_better:] + settled, window + 1
+        left, settled, num_asked = self._drawn(kept, num_asked=0), [], 0
+        while len(windows := split_windows(self._sizes(left), capacity=capacity)) > 1:
+            if len(windows) == len(left):
+                raise UnansweredError("too_long", "utility_ranking: no prompt has room for two passages")
+            better, worse = [], []
+            for number, window in enumerate(windows, start=num_asked):
+                shown = sorted(left[place] for place in window)
+                order = await self._name("utility_ranking", shown, answer, window=number)
+                half = (len(window) + 1) // 2
+                better += order[:half]
+                worse += list(enumerate(order[half:]))
+            num_asked += len(windows)
+            # Those of different windows were not compared: by place, and among equal places by the draw.
+            settled = [position for _, position in sorted(worse, key=lambda each: each[0])] + settled
+            left = self._drawn(better, num_asked=num_asked)
+        if not left:
+            return settled
+        return await self._name("utility_ranking", sorted(left), answer, window=num_asked or None) + settled
+
+    def _drawn(self, positions: Sequence[int], *, num_asked: int) -> list[int]:
+        return sorted(positions, key=lambda position: derive_seed(num_asked, self._shown.query, position))
 
     async def _select(self, round: Round, positions: Sequence[int], answer: str) -> Selection:
         """What the windows select, in the order of the pool."""

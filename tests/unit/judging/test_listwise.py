@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import fields, replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -373,16 +374,20 @@ def test_a_judge_that_selects_at_random_selects_as_much_in_windows_and_no_positi
         judged, _ = judge(reply, pool, **room_for(4, words=20, max_output_tokens=16))
         pairs += [(query, each.position, each.is_useful) for each in judged.judgments]
 
+    found = as_pairs(pairs)
+
+    assert found.position_N.max() == 6
+    # Four standard deviations of the mean of 4,300 draws.
+    assert found.is_positive_N.mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / len(pairs)) ** 0.5)
+    assert position_bias(found, samples=100, seed=1).p_value > 0.01
+
+
+def as_pairs(pairs):
+    """Query, position in the prompt and whether it is positive, as the audit has them."""
     query_N, position_N, is_positive_N = (np.array(column) for column in zip(*pairs, strict=True))
     other = {field.name: np.zeros(len(pairs)) for field in fields(JudgedPairs) if field.name.endswith("_N")}
     known = {"query_N": query_N, "position_N": position_N, "is_positive_N": is_positive_N}
-    judged_pairs = JudgedPairs(query_ids=tuple(map(str, range(400))), **{**other, **known})
-    found = position_bias(judged_pairs, samples=100, seed=1)
-
-    assert position_N.max() == 6
-    # Four standard deviations of the mean of 4,300 draws.
-    assert is_positive_N.mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / len(pairs)) ** 0.5)
-    assert found.p_value > 0.01
+    return JudgedPairs(query_ids=tuple(map(str, range(query_N.max() + 1))), **{**other, **known})
 
 
 def test_utility_is_selected_in_windows_where_too_much_is_relevant():
@@ -403,22 +408,83 @@ def test_utility_is_selected_in_windows_where_too_much_is_relevant():
     )
 
 
-def test_ranking_in_windows_carries_the_best_of_the_back_to_the_front():
+def test_windows_are_ranked_like_a_cup_and_their_better_halves_meet_again():
     order = ["p9", "p0", "p8", "p1", "p7", "p2", "p6", "p3", "p5", "p4"]
 
     judged, engine = judge(select(*order), make_pool(10, words=100), **room_for(4), verdict="ranking")
 
-    ranking = [[name for _, name in passages_in(prompt)] for prompt in engine.prompts if "Order the" in prompt]
-    assert ranking == [
-        ["p6", "p7", "p8", "p9"],
-        ["p4", "p5", "p9", "p8"],
-        ["p2", "p3", "p9", "p8"],
-        ["p0", "p1", "p9", "p8"],
-    ]
+    ranking = [[int(name[1:]) for _, name in passages_in(prompt)] for prompt in engine.prompts if "Order the" in prompt]
+    first, second, final = ranking[:3], ranking[3:5], ranking[5]
+    assert [sorted(map(len, each)) for each in (first, second)] == [[3, 3, 4], [3, 3]]
+    assert sorted(chain(*first)) == list(range(10))
+    assert all(shown == sorted(shown) for shown in ranking)
+    place = {int(name[1:]): number for number, name in enumerate(order)}
+
+    def best_two(windows):
+        return sorted(n for shown in windows for n in sorted(shown, key=place.get)[:2])
+
+    assert (sorted(chain(*second)), final) == (best_two(first), best_two(second))
     ranks = evidence(judged, "utility_rank")
-    assert [ranks[n] for n in (9, 0, 8, 1)] == [1, 2, 3, 4]
+    assert sorted(final, key=ranks.__getitem__) == sorted(final, key=place.get)
+    assert [ranks[n] for n in (9, 0)] == [1, 2]
+    assert sorted(ranks[n] for n in chain(*second)) == list(range(1, 7))
     assert sorted(ranks) == list(range(1, 11))
-    assert [window for round, window, _ in rounds(judged) if round == "utility_ranking"] == [0, 1, 2, 3]
+    assert [window for round, window, _ in rounds(judged) if round == "utility_ranking"] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_left_out_of_every_window_has_no_rank():
+    judged, _ = judge(
+        lambda request: "[none]" if "Order the" in request.messages[-1].content else everything(request),
+        make_pool(10, words=100),
+        **room_for(4),
+        verdict="ranking",
+    )
+
+    assert (judged.status, evidence(judged, "utility_rank")) == ("ok", [None] * 10)
+
+
+def everything(request):
+    """A judge that finds all of its prompt relevant."""
+    labels = ", ".join(f"[{label}]" for label, _ in passages_in(request.messages[-1].content))
+    return "An answer." if "answer the question in" in request.messages[-1].content.lower() else labels
+
+
+def ranks_at_random(seed):
+    """A judge that finds everything relevant and orders it by chance."""
+    draw = random.Random(seed)
+
+    def reply(request):
+        if "Order the" not in request.messages[-1].content:
+            return everything(request)
+        labels = [f"[{label}]" for label, _ in passages_in(request.messages[-1].content)]
+        return " > ".join(draw.sample(labels, len(labels)))
+
+    return reply
+
+
+def test_a_judge_that_ranks_at_random_has_its_best_anywhere_and_no_position_is_accused():
+    """Were windows to slide to the front, .67 of the first quarter of a pool would be among its best three tenths."""
+    reply, pairs, places = ranks_at_random(5), [], []
+    for query in range(300):
+        size = (9, 10, 13)[query % 3]
+        pool = make_pool(size, words=20, query=f"question {query} is this one?")
+        judged, _ = judge(reply, pool, **room_for(3, words=20, max_output_tokens=16), verdict="ranking")
+        best = [rank <= 0.3 * size for rank in evidence(judged, "utility_rank")]
+        pairs += zip([query] * size, evidence(judged, "position"), best, strict=True)
+        places += [(position + 0.5) / size for position, is_best in enumerate(best) if is_best]
+
+    # Four standard deviations of the mean of a thousand places.
+    assert np.mean(places) == pytest.approx(0.5, abs=4 * 12**-0.5 / len(places) ** 0.5)
+    assert position_bias(as_pairs(pairs), samples=100, seed=1).p_value > 0.01
+
+
+def test_a_ranking_compares_at_least_two_passages_however_long_they_are():
+    judged, engine = judge(select("p2", "p0", "p1"), make_pool(3, words=250), **room_for(1), verdict="ranking")
+
+    ranking = [passages_in(prompt) for prompt in engine.prompts if "Order the" in prompt]
+    assert (judged.status, judged.passages_cut) == ("ok", 3)
+    assert max(map(len, ranking)) == 2
+    assert evidence(judged, "utility_rank")[2] == 1
 
 
 def test_one_passage_that_alone_is_too_long_is_cut_to_what_fits():
