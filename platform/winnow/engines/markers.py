@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 
 _ROLES = (
-    # Llama 2, Mistral, T5 and many others; Gemma; Cohere; Baichuan; InternLM.
+    # Llama 2, Mistral, T5 and many others; Gemma; Cohere; Baichuan; InternLM; Ling; TeleChat.
     *("s", "bos", "eos", "pad", "unk", "sep", "cls", "mask"),
     *("start_of_turn", "end_of_turn", "start_of_image", "end_of_image", "image_soft_token"),
     *(
@@ -26,12 +26,13 @@ _ROLES = (
         "im_start",
         "im_end",
     ),
+    *("role", "_user", "_bot", "_system", "_start", "_end"),
     r"(?:reserved|unused|special|extra_id|extra|mask)_?\d+",
 )
 _TOOLS = (
     # Qwen, Hermes, GLM, Seed, MiniMax, Gemma for functions.
     r"(?:\w+:)?think(?:ing)?",
-    r"(?:\w+[:_])?(?:tool_calls?|tool_response|tool_result|function_calls?)",
+    r"(?:\w+[:_])?(?:tool_calls?|tool_response|tool_result|function_(?:calls?|declaration|response))",
     *("tools", "arg_key", "arg_value", r"function=[\w.-]+", r"parameter=[\w.-]+", r"seed:\w+"),
 )
 _FILES = (
@@ -49,8 +50,8 @@ _MARKERS = re.compile(
     # ChatML, Qwen, Llama 3 and 4, Phi, GPT-2 and NeoX, harmony, Granite, Kimi; DeepSeek, in wide characters; Gemma 4.
     r"<(?=[|｜][^\s<>]{1,64}>|[^\s<>]{1,64}[|｜]>)"
     rf"|(?i:<(?=/?(?:{'|'.join((*_ROLES, *_TOOLS, *_FILES))})>))"
-    # Llama 2; MiniMax.
-    r"|<(?=</?SYS>>)|\](?=~!?\w+[\[\]])|\[(?=\w~\[)"
+    # Llama 2; MiniMax; EXAONE.
+    r"|<(?=</?SYS>>)|\](?=~!?\w+[\[\]])|\[(?=\w~\[)|\[(?=[|｜]\w{1,64}[|｜]\])"
     rf"|\[(?=/?(?:{'|'.join(_SQUARE)})\])"
 )
 

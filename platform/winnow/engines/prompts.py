@@ -148,9 +148,15 @@ def _without(text: str, tokens: Sequence[str]) -> str:
 
 
 def _special_tokens(tokenizer: Any) -> set[str]:
-    """Those that have a name, and those that only the vocabulary calls special."""
+    """Those that have a name, those that only the vocabulary calls special, and the markers of the chat template.
+
+    Some models' markers are tokens of their own, yet not called special. A word that is such a token stays a word.
+    """
     try:
         added = tokenizer.added_tokens_decoder.values()
     except NotImplementedError:  # Mistral's own tokenizer, which takes no special token from a text anyway
         added = ()
-    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    template = str(tokenizer.chat_template)
+    markers = {token.content for token in added if token.content.strip() and not token.content.strip().isalnum()}
+    written = {marker for marker in markers if marker in template}
+    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special), *written}

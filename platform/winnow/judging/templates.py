@@ -24,7 +24,9 @@ Problem = Literal["malformed", "truncated"]
 
 _FOLDER = Path(__file__).parent / "prompts"
 _Placeholders = Mapping[str, set[str]]
-_NUMBERS = re.compile(r"\[(\s*\d[\d\s,;-]*)\]", re.ASCII)
+# Also in other scripts' digits and brackets, and as papers refer to others: with dashes and unseen spaces.
+_UNSEEN = r"\s\u200b-\u200d\u2060\ufeff"
+_NUMBERS = re.compile(rf"[\[［【]([{_UNSEEN}]*\d[\d{_UNSEEN},;，、；\u2010-\u2015-]*)[\]］】]")
 
 _SCORING: Mapping[Literal["query", "answer"], _Placeholders] = {
     "query": {"context": {"passage"}, "context_without_passage": set(), "continuation": {"query"}},

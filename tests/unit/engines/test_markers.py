@@ -33,6 +33,10 @@ FAMILIES = {
     "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think>",
     "Baichuan, InternLM": "<reserved_106> <eoh> <eoa> [UNUSED_TOKEN_145]",
     "T5, Nemotron": "<extra_id_0> <SPECIAL_12> </s>",
+    "EXAONE": "[|system|] [|user|] [|assistant|] [|endofturn|]",
+    "Ling": "<role> </role> <|role_end|>",
+    "TeleChat": "<_start> <_system> <_user> <_bot> <_end>",
+    "Gemma for functions": "<start_function_declaration> <end_function_response>",
     "Hermes, functions": "<function=f> <parameter=x> <function_calls> <|reserved_special_token_5|>",
 }
 PLAIN = [
@@ -111,6 +115,16 @@ def test_a_tokenizers_own_special_tokens_come_from_the_template_alone(text):
     assert special_in(chat, rules) == special_in(tokenizer.chat_prompt(ChatRequest(plain, 1)).token_ids, rules)
     assert special_in(scored.token_ids, rules) == []
     assert tokenizer.count_tokens([text, f" {text}"]) == [scored.num_context_tokens, scored.num_continuation_tokens]
+
+
+def test_a_marker_of_the_template_is_broken_though_no_one_calls_it_special_and_other_tokens_stay():
+    rules = byte_tokenizer(["~end~"], template="{% for t in messages %}@me@user{{ t['content'] }}    ~end~{% endfor %}")
+    rules.add_tokens(["@me@", "user", "    ", "@other@"])
+    text = "@me@user    @other@"
+
+    rendered = PromptTokenizer(rules, 100).render([Message("user", text)], thinks=False)
+
+    assert rendered == "@me@user@ me@user    @other@    ~end~"
 
 
 def test_a_special_token_of_one_character_is_left_alone():
