@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from winnow.errors import ConfigError, WinnowError
 
@@ -31,13 +32,36 @@ _WAYS_OUT = {
     errno.EIO: "the storage failed: look into the system's log, or give another `output` (--set output=DIR)",
     errno.ESTALE: "the network storage lost it: mount it again, and run the same command",
 }
-PASSIVE_WAITING = {"OMP_WAIT_POLICY": "passive"}
-"""Threads that spin while they wait take the cores from whatever else runs (benchmarks/shared_machine.py)."""
+# Said of a path, which may as well be wrong by our own fault, unlike a full disk.
+_OF_A_PATH = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_PROGRAMMING_ERRORS = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NameError,
+    ArithmeticError,
+    NotImplementedError,
+    RecursionError,
+)
+"""Their words are often those of the data, and a corpus may well speak of a full disk."""
 
-# What Python says with a number, libraries in C++ and Rust say in words, and NumPy in its own.
+# Threads that spin while they wait take the cores from whatever else runs (benchmarks/shared_machine.py).
+_PASSIVE_WAITING = {"OMP_WAIT_POLICY": "passive"}
+
+
+def _said(number: int) -> str:
+    """How Python, C++ and Rust say the error ``number`` in words: after its number, in brackets, before its number."""
+    words = os.strerror(number)
+    return rf"\[[Ee]rrno {number}\] {words}|\({words}\)|{words} \(os error {number}\)"
+
+
 _IN_WORDS = {
-    **{os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)},
+    **{_said(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM)},
+    # What NumPy and torch.save say of a full disk.
     r"^\d+ requested and \d+ written$": errno.ENOSPC,
+    r"inline_container\.cc:\d+\] \. unexpected pos": errno.ENOSPC,
 }
 
 
@@ -51,12 +75,14 @@ class Ended(KeyboardInterrupt):
 
 def trouble_of(error: BaseException) -> ConfigError | None:
     """What the machine refused, if that is why ``error`` was raised, here or in another process; else ``None``."""
-    for cause in _chain(error):
+    for cause, is_why in _chain(error):
         if isinstance(cause, WinnowError):
             return None
         if isinstance(cause, MemoryError):
-            return ConfigError(f"no memory is left: {_WAYS_OUT[errno.ENOMEM]}")
-        if (number := _number_of(cause)) is not None:
+            asked_for = f" ({cause})" if str(cause) else ""
+            return ConfigError(f"no memory is left{asked_for}: {_WAYS_OUT[errno.ENOMEM]}")
+        number = _number_of(cause)
+        if number is not None and (is_why or number not in _OF_A_PATH):
             return ConfigError(f"{os.strerror(number)}{_where(cause)}: {_WAYS_OUT[number]}")
     return None
 
@@ -97,8 +123,12 @@ def keeping_signals() -> Iterator[None]:
 
 def share_cores() -> None:
     """Let this process and its children wait passively; call it before torch is imported. What is set stays."""
-    for name, value in PASSIVE_WAITING.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(waiting_policy())
+
+
+def waiting_policy() -> dict[str, str]:
+    """How threads wait, for the environment of a process elsewhere: as was chosen here, else passively."""
+    return {name: os.environ.get(name, value) for name, value in _PASSIVE_WAITING.items()}
 
 
 def crowding(what: str, *, processes: int, threads: int, cores: int) -> str | None:
@@ -132,23 +162,36 @@ def allow_open_files(least: int) -> None:
         )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and its causes; an error of another process has them in ``cause``."""
+def _chain(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
+    """``error`` and its causes (one of another process is in ``cause``), and whether each is why ``error`` was raised.
+
+    What was only being handled when something else went wrong is not.
+    """
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
+    waiting: list[tuple[Any, bool]] = [(error, True)]
     while waiting:
-        current = waiting.pop(0)
-        if isinstance(current, BaseException) and id(current) not in seen:
-            seen.add(id(current))
-            yield current
-            waiting += [getattr(current, "cause", None), current.__cause__, current.__context__]
+        current, is_why = waiting.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current, is_why
+        waiting += [(getattr(current, "cause", None), is_why), (current.__cause__, is_why)]
+        if not current.__suppress_context__:
+            waiting.append((current.__context__, False))
 
 
 def _number_of(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno in _WAYS_OUT:
-        is_in_the_way = error.errno != errno.EEXIST or os.path.isfile(error.filename or "")
-        return error.errno if is_in_the_way else None
+        return error.errno if error.errno not in _OF_A_PATH or _is_of_a_path(error) else None
+    if isinstance(error, _PROGRAMMING_ERRORS):
+        return None
     return next((number for words, number in _IN_WORDS.items() if re.search(words, str(error))), None)
+
+
+def _is_of_a_path(error: OSError) -> bool:
+    """A port or a process can be refused, too, and a folder that is there is no trouble of the machine's."""
+    is_named = isinstance(error.filename, str | bytes | os.PathLike)
+    return is_named and (error.errno != errno.EEXIST or os.path.isfile(error.filename))
 
 
 def _where(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Ray Train runs the loop on a small real encoder, and outlives a worker."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -78,9 +79,11 @@ def test_blocks_of_many_texts_are_tokenised_by_actors_as_the_encoder_does(job, t
 def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):
     folder = job.output.parent
     disturbed = replace(job, logger=DyingLogger(3, marker=folder / "died"))
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     summary = train_on_ray(disturbed)
 
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     alone = build_encoder(ENCODER)
     examples = usable_examples(read_examples(job.examples), TRAIN, seed=job.seed).examples
     undisturbed = Training(

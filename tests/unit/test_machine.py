@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from winnow.errors import ConfigError, DataError
 from winnow.machine import (
@@ -21,6 +22,7 @@ from winnow.machine import (
     share_cores,
     signals_end_the_block,
     trouble_of,
+    waiting_policy,
 )
 
 ROOM = "No space left on device"
@@ -52,6 +54,18 @@ def wrapped(error: Exception) -> Exception:
         return outer
 
 
+def struck_while_handling(error: Exception, *, is_replaced: bool = False) -> Exception:
+    try:
+        try:
+            raise error
+        except OSError:
+            if is_replaced:
+                raise KeyError("x") from None
+            raise KeyError("x")  # noqa: B904
+    except KeyError as bug:
+        return bug
+
+
 def fill_with_faiss() -> None:
     index = faiss.IndexFlatL2(64)
     index.add(np.zeros((8000, 64), np.float32))
@@ -64,7 +78,12 @@ def fill_with_parquet() -> None:
         pq.write_table(pa.table({"a": pa.array(range(300_000))}), file)
 
 
+def fill_with_torch() -> None:
+    torch.save({"a": torch.zeros(400_000)}, "/dev/full")
+
+
 FULL_DISKS = {
+    "torch": fill_with_torch,
     "python": lambda: os.write(os.open("/dev/full", os.O_WRONLY), b"x"),
     "numpy": lambda: np.zeros(400_000).tofile("/dev/full"),
     "parquet": fill_with_parquet,
@@ -94,19 +113,26 @@ def test_a_full_disk_is_recognised_by_what_each_library_says(library):
     "error",
     [
         wrapped(OSError(errno.ENOSPC, ROOM)),
+        # A writer that cannot be closed any more.
+        struck_while_handling(OSError(errno.ENOSPC, ROOM)),
         RemoteError("task failed", cause=OSError(errno.ENOSPC, ROOM)),
         RemoteError(f"ray::work() (pid=7)\n  OSError: [Errno 28] {ROOM}: 'part'"),
         # safetensors, which makes a file of its own and cannot be led to /dev/full.
         Exception(f"Error while serializing: I/O error: {ROOM} (os error 28)"),
     ],
-    ids=["cause", "remote cause", "remote words", "safetensors"],
+    ids=["cause", "while closing", "remote cause", "remote words", "safetensors"],
 )
 def test_it_is_found_behind_other_errors(error):
     assert str(trouble_of(error)).startswith(ROOM)
 
 
-def test_memory_that_is_used_up_is_no_bug_of_ours():
-    assert "memory" in str(trouble_of(MemoryError()))
+@pytest.mark.parametrize("allocate", [np.zeros, torch.zeros], ids=["numpy", "torch"])
+def test_memory_that_is_used_up_is_no_bug_of_ours(allocate):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        allocate(10**15)
+
+    for error in (caught.value, MemoryError()):
+        assert "end something else, or use less of it" in str(trouble_of(error))
 
 
 def test_a_file_where_a_folder_belongs_is_named(tmp_path):
@@ -127,6 +153,18 @@ def test_a_file_where_a_folder_belongs_is_named(tmp_path):
         FileExistsError(errno.EEXIST, "File exists", "/tmp"),
         wrapped(DataError("the corpus is empty")),
         RuntimeError("12 requested and 3 found"),
+        # Data that speaks of trouble has none.
+        KeyError(f"[Errno 28] {ROOM}"),
+        ValueError(f"line 3 of 'errno.txt': [Errno 28] {ROOM}"),
+        RuntimeError(f"no title for the passage {ROOM!r}"),
+        RemoteError("ray::work()", cause=KeyError(f"OSError: [Errno 28] {ROOM}")),
+        # A process, a port.
+        PermissionError(errno.EPERM, "Operation not permitted"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        # What was handled when a bug of ours struck.
+        struck_while_handling(PermissionError(errno.EACCES, "Permission denied", "/cache")),
+        struck_while_handling(OSError(errno.EROFS, "Read-only file system", "/cache")),
+        struck_while_handling(OSError(errno.ENOSPC, ROOM), is_replaced=True),
     ],
 )
 def test_everything_else_stays_what_it_is(error):
@@ -194,6 +232,7 @@ def test_threads_wait_passively_unless_somebody_chose_otherwise(monkeypatch):
         share_cores()
 
         assert os.environ["OMP_WAIT_POLICY"] == expected
+        assert waiting_policy() == {"OMP_WAIT_POLICY": expected}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from winnow.cluster.arrivals import Arrivals
 from winnow.cluster.in_hand import Key, in_hand
 from winnow.cluster.judge_actor import JudgeActor
 from winnow.cluster.reading import read_row_groups
-from winnow.cluster.runtime import preflight
+from winnow.cluster.runtime import note_crowding, preflight
 from winnow.cluster.sink import EvidenceSink
 from winnow.cluster.starting import MOST_FAILED, Starts
 from winnow.errors import ConfigError, TooManyFailuresError
@@ -39,6 +39,8 @@ class ActorPool:
     most: int = 1
     num_cpus: float = 1
     num_gpus: float = 0
+    threads: int = 0
+    """Threads of each that compute on a CPU."""
     environment: Mapping[str, str] = field(default_factory=dict)
     queries_per_batch: int = 8
     batches_in_flight: int = 4
@@ -90,6 +92,7 @@ def judge_pools(
     if not pending:
         return now
     preflight("judging", {"CPU": actors.num_cpus, "GPU": actors.num_gpus}, count=actors.least)
+    note_crowding("judging", processes=actors.most, threads=actors.threads, cpus=actors.num_cpus)
     may_all_fail = max_failures >= len(pending) + sum(settled.values())
     arrivals = Arrivals(sink)
     starts = Starts(sink.directory / ".starts", at_a_time=actors.most)

@@ -13,6 +13,7 @@ from winnow.cluster.reading import read_row_groups
 from winnow.cluster.runtime import note_crowding, preflight, ray_session
 from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file
+from winnow.machine import waiting_policy
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import DenseEncoder, build_encoder
 from winnow.modeling.text import ENCODING_VERSION, passage_text
@@ -78,7 +79,7 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     fewest, most = cluster.encoder_actors
     preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
     if not cluster.encoder_gpus:
-        note_crowding("encoding", processes=most, threads=cluster.encoder_threads)
+        note_crowding("encoding", processes=most, threads=cluster.encoder_threads, cpus=cluster.encoder_cpus)
     if pq.read_metadata(passages).num_rows <= _FEW_ROWS and not cluster.encoder_gpus:
         # An actor takes longer to start than these take.
         here = build_encoder(encoder)
@@ -96,6 +97,7 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
             compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
             num_cpus=cluster.encoder_cpus,
             num_gpus=cluster.encoder_gpus,
+            runtime_env={"env_vars": waiting_policy()},
         )
         .iter_batches(batch_format="pyarrow", batch_size=None)
     )

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +17,13 @@ from ray._private.state import state
 from winnow.cluster import named_cluster
 from winnow.cluster.config import ClusterConfig
 from winnow.cluster.haproxy import LIMITS_FILE_VARIABLE
+from winnow.cluster.scratch import keep_compiled_code_where_it_can_run, make_scratch, place_object_store
 from winnow.errors import ConfigError
 from winnow.machine import allow_open_files, crowding, keeping_signals
 
 _UNBOUNDED = 10**6
 _OPEN_FILES = 1024
 """Fewest that a local Ray and its workers do with."""
-_SCRATCH_BYTES = 38
-"""Ray puts a node's id of 56 characters before the name of HAProxy's socket, and Linux takes 96 characters."""
 _ANSWER_TIMEOUT_S = 10.0
 
 
@@ -50,9 +48,11 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 @contextmanager
 def _local_ray(config: ClusterConfig) -> Iterator[None]:
     allow_open_files(_OPEN_FILES)
-    scratch = _make_scratch()
+    keep_compiled_code_where_it_can_run()
+    scratch = make_scratch()
     _keep_haproxy_apart(Path(scratch))
     try:
+        store = place_object_store(config.object_store_mb, scratch)
         with keeping_signals(), _translated("a local Ray could not be started"):
             ray.init(
                 address="local",
@@ -62,30 +62,12 @@ def _local_ray(config: ClusterConfig) -> Iterator[None]:
                 log_to_driver=True,
                 logging_level="warning",
                 _temp_dir=scratch,
+                _plasma_directory=store,
             )
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _make_scratch() -> str:
-    """A folder for Ray's logs and Unix sockets."""
-    try:
-        scratch = tempfile.mkdtemp(prefix="winnow-")
-    except OSError as error:
-        raise ConfigError(
-            f"there is no folder for temporary files ({error}); set TMPDIR to one that can be written and has room"
-        ) from error
-    excess = len(os.fsencode(scratch)) - _SCRATCH_BYTES
-    if excess > 0:
-        os.rmdir(scratch)
-        folder = tempfile.gettempdir()
-        raise ConfigError(
-            f"the folder for temporary files, {folder!r}, has a path that is {excess} bytes too long for the sockets "
-            f"in it; set TMPDIR to one of at most {len(os.fsencode(folder)) - excess} bytes, such as /tmp"
-        )
-    return scratch
 
 
 def _join(address: str) -> None:
@@ -161,12 +143,17 @@ def preflight(what: str, bundle: Mapping[str, float], *, count: int = 1) -> None
         )
 
 
-def note_crowding(what: str, *, processes: int, threads: int) -> None:
-    """Print a line if ``processes`` of ``threads`` each cannot run at once; a cluster's nodes are not looked at."""
+def note_crowding(what: str, *, processes: int, threads: int, cpus: float) -> None:
+    """Print a line if ``processes`` of ``threads`` each cannot run at once; a cluster's nodes are not looked at.
+
+    Each reserves ``cpus``: Ray starts no more than it has room for.
+    """
     if named_cluster():
         return
+    startable = max(1, int(ray.cluster_resources().get("CPU", 0) / cpus)) if cpus else processes
     cores = len(os.sched_getaffinity(0))
-    if (note := crowding(what, processes=processes, threads=threads, cores=cores)) is not None:
+    note = crowding(what, processes=min(processes, startable), threads=threads, cores=cores)
+    if note is not None:
         print(note, file=sys.stderr, flush=True)
 
 

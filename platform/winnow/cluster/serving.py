@@ -20,6 +20,7 @@ from winnow.cluster.haproxy import Limits
 from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import note_crowding, preflight
 from winnow.errors import ConfigError, DataError, WinnowError
+from winnow.machine import waiting_policy
 from winnow.retrieval.keeping import keep_version
 from winnow.tracking.fetching import RetrieverFetcher, retriever_cache
 from winnow.tracking.store import tracking_uri
@@ -48,15 +49,19 @@ def retriever_application(plan: ServingPlan) -> serve.Application:
 
 def _scaling(config: ServeConfig) -> dict[str, Any]:
     fewest, most = config.replica_range
-    resources = {"num_cpus": config.replica_cpus, "num_gpus": 1 if config.device == "cuda" else 0}
+    actor = {
+        "num_cpus": config.replica_cpus,
+        "num_gpus": 1 if config.device == "cuda" else 0,
+        "runtime_env": {"env_vars": waiting_policy()},
+    }
     if fewest == most:
-        return {"num_replicas": fewest, "ray_actor_options": resources}
+        return {"num_replicas": fewest, "ray_actor_options": actor}
     following = {
         "min_replicas": fewest,
         "max_replicas": most,
         "target_ongoing_requests": config.target_ongoing_requests,
     }
-    return {"autoscaling_config": following, "ray_actor_options": resources}
+    return {"autoscaling_config": following, "ray_actor_options": actor}
 
 
 def _patience(config: ServeConfig) -> dict[str, Any]:
@@ -87,7 +92,8 @@ def serving(plan: ServingPlan) -> Iterator[str]:
         )
     bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
     preflight("serving", bundle, count=config.replica_range[0])
-    note_crowding("serving", processes=config.replica_range[0], threads=config.replica_threads)
+    fewest, threads = config.replica_range[0], config.replica_threads
+    note_crowding("serving", processes=fewest, threads=threads, cpus=config.replica_cpus)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.start(

@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from winnow.cluster.runtime import note_crowding, preflight
 from winnow.errors import DataError, WinnowError
-from winnow.machine import PASSIVE_WAITING, keeping_signals, trouble_of
+from winnow.machine import keeping_signals, trouble_of, waiting_policy
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
 from winnow.training.job import TrainingJob, train_encoder
@@ -83,7 +83,8 @@ def train_on_ray(job: TrainingJob) -> TrainingSummary:
     """
     bundle = {"CPU": job.config.threads_per_worker, "GPU": job.config.gpus_per_worker}
     preflight("training", bundle, count=job.config.fewest_workers)
-    note_crowding("training", processes=job.config.fewest_workers, threads=job.config.threads_per_worker)
+    threads = job.config.threads_per_worker
+    note_crowding("training", processes=job.config.fewest_workers, threads=threads, cpus=threads)
     scratch = job.output.with_name(".ray-train")
     trainer = _Trainer(
         _work,
@@ -144,8 +145,8 @@ def _work(settings: Mapping[str, TrainingJob]) -> TrainingSummary | WinnowError:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Passive waiting, on a cluster too. On loopback gloo stays there; it would listen on the host's address."""
+    """Threads wait as here, on a cluster too. On loopback gloo stays there; it would listen on the host's address."""
     if ray.util.get_node_ip_address() != "127.0.0.1":
-        return dict(PASSIVE_WAITING)
+        return waiting_policy()
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    return {"GLOO_SOCKET_IFNAME": loopback} | PASSIVE_WAITING
+    return {"GLOO_SOCKET_IFNAME": loopback} | waiting_policy()

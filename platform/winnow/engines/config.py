@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, field_validator, mode
 from winnow.config import Config, speed_knob
 from winnow.engines.reasoning import ReasoningParser
 from winnow.engines.vllm_args import SPEED, check_engine_args
+from winnow.machine import waiting_policy
 from winnow.models import ModelReference, check_revision
 
 # What the call that renders a template is given; a template's own variables have other names.
@@ -238,6 +239,7 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        **waiting_policy(),
     }
     if config.kind == "server":
         return shared
@@ -249,7 +251,6 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
 def _cpu_environment(config: VllmConfig | TransformersConfig) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": str(config.threads),
-        "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from reading and writing
         "TORCH_COMPILE_DISABLE": "1",  # compiling takes longer than a small run
         # The vocabulary head allocates tens of MB per prompt. Without these three a third of the CPU time goes into
         # page faults: 1,430 -> 1,990 prompt tokens/s (SmolLM2-135M, vLLM, 2 threads).

@@ -175,6 +175,7 @@ def _actors(config: AnnotateConfig) -> ActorPool:
         most=config.actors[1],
         num_cpus=config.engine.cpus,
         num_gpus=config.engine.gpus,
+        threads=0 if config.engine.gpus or config.engine.kind == "server" else config.engine.threads,
         environment=engine_environment(config.engine),
         queries_per_batch=config.queries_per_batch,
         batches_in_flight=config.batches_in_flight,

@@ -34,6 +34,16 @@ _PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PGCONNECT_TIMEOUT": "10",
 }
+_CREDENTIALS = (
+    re.compile(r"://[^/\s]*@"),
+    re.compile(r"(?<!https)(?<!http)://[^:/@\s]*:[^@\s]*@"),
+    # Of a web address only where no port can be meant.
+    re.compile(r"://[^:/@\s]*:(?!\d+[/?#])[^@\s]*@"),
+)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;][^=&;\s]*(?:passw|pwd|passphrase|secret|token|key|credential|odbc_connect)[^=&;\s]*=)[^&\s]+",
+    re.IGNORECASE,
+)
 _MOST_ATTEMPTS = 4
 """To open a database; MLflow's own ten take 100 s."""
 _REFUSALS = {400, 404, 409, 422}
@@ -69,13 +79,19 @@ def _sqlite_uri(path: Path) -> str:
     return f"sqlite:///{path}" if encoded == str(path) else f"sqlite+pysqlite:///{encoded}"
 
 
-def without_credentials(uri: str) -> str:
-    """``uri`` without user name and password.
+def without_credentials(text: str) -> str:
+    """``text`` without the user names and passwords of the URIs in it.
+
+    Those of a database may hold ``/``, which ends the host of a web address.
 
     >>> without_credentials("https://ann:secret@example.org/mlflow")
     'https://example.org/mlflow'
+    >>> without_credentials("mysql://ann:sec/ret@h/db?ssl_password=secret&charset=utf8")
+    'mysql://h/db?ssl_password=...&charset=utf8'
     """
-    return re.sub(r"://[^/@]*@", "://", uri)
+    for pattern in _CREDENTIALS:
+        text = pattern.sub("://", text)
+    return _SECRET_PARAMETER.sub(r"\1...", text)
 
 
 def connect(uri: str) -> "MlflowClient":

@@ -36,23 +36,3 @@ def test_an_address_that_leads_nowhere_says_so_in_seconds(no_ray, monkeypatch, a
     assert time.monotonic() - started < 15
     assert f"RAY_ADDRESS={address!r}" in str(caught.value)
     assert "unset RAY_ADDRESS to get a local Ray" in str(caught.value)
-
-
-def test_a_folder_for_temporary_files_with_a_long_path_is_refused_with_the_length_that_fits(
-    no_ray, monkeypatch, tmp_path
-):
-    folder = tmp_path / ("x" * 40)
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-
-    with pytest.raises(ConfigError, match="set TMPDIR to one of at most 22 bytes"), ray_session(ClusterConfig()):
-        pass
-
-    assert list(folder.iterdir()) == []
-
-
-def test_no_folder_for_temporary_files_is_said(no_ray, monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-
-    with pytest.raises(ConfigError, match="set TMPDIR to one that can be written"), ray_session(ClusterConfig()):
-        pass

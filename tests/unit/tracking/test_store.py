@@ -10,7 +10,7 @@ import pytest
 
 from winnow.tracking.journal import Journal
 from winnow.tracking.recorder import MlflowRecorder
-from winnow.tracking.store import connect, tracking_uri, ui_command
+from winnow.tracking.store import connect, tracking_uri, ui_command, without_credentials
 
 UNUSABLE = {
     "mssql://ann:secret@127.0.0.1:1/db": "its driver is missing: No module named 'pyodbc'; install that",
@@ -82,3 +82,25 @@ def test_the_store_lies_in_the_output_and_the_command_leads_to_it(tmp_path, sett
 def test_the_command_for_a_store_with_a_password_lets_the_shell_find_it():
     assert "'" not in ui_command("postgresql://ann:secret@h/db")
     assert ' --backend-store-uri "$MLFLOW_TRACKING_URI" ' in ui_command("postgresql://ann:secret@h/db")
+
+
+SHOWN = {
+    "https://ann:secret@example.org:5000/mlflow": "https://example.org:5000/mlflow",
+    "https://ann:sec@ret@example.org": "https://example.org",
+    "https://ann:sec/ret@example.org": "https://example.org",
+    "https://token-secret@example.org/x": "https://example.org/x",
+    "https://example.org:5000/x@y": "https://example.org:5000/x@y",
+    "https://example.org/x?access_token=secret&page=2": "https://example.org/x?access_token=...&page=2",
+    "postgresql://ann:sec/ret@h:1/db": "postgresql://h:1/db",
+    "postgresql://ann:12/secret@h/db": "postgresql://h/db",
+    "postgresql+psycopg2://h/db?user=ann&password=sec/ret": "postgresql+psycopg2://h/db?user=ann&password=...",
+    "mysql://h/db?passwd=secret&charset=utf8": "mysql://h/db?passwd=...&charset=utf8",
+    "mssql+pyodbc:///?odbc_connect=UID%3Dann%3BPWD%3Dsecret": "mssql+pyodbc:///?odbc_connect=...",
+    "sqlite:////runs/a:b@c/mlflow.db": "sqlite:////runs/a:b@c/mlflow.db",
+    "cannot reach postgresql://ann:secret@h/db; ask ops@h": "cannot reach postgresql://h/db; ask ops@h",
+}
+
+
+@pytest.mark.parametrize("given", SHOWN)
+def test_no_password_is_shown(given):
+    assert without_credentials(given) == SHOWN[given]
