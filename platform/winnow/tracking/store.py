@@ -44,8 +44,8 @@ _SECRET_PARAMETER = re.compile(
     r"([?&;][^=&;\s]*(?:passw|pwd|passphrase|secret|token|key|credential|odbc_connect)[^=&;\s]*=)[^&\s]+",
     re.IGNORECASE,
 )
-_MOST_ATTEMPTS = 4
-"""To open a database; MLflow's own ten take 100 s."""
+_MOST_ATTEMPTS = 2
+"""To open a database; MLflow's own ten take 100 s, and more if each waits for a lock."""
 _REFUSALS = {400, 404, 409, 422}
 
 
@@ -103,8 +103,8 @@ def connect(uri: str) -> "MlflowClient":
 
     utils.MAX_RETRY_COUNT = _MOST_ATTEMPTS
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Each attempt to open a database; what comes of them is said by whoever asked.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+    # Each attempt to open a database, and tracebacks; what comes of them is said by whoever asked.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 
 import pytest
+from sqlalchemy import Engine, event
 
 from winnow.tracking.journal import Journal
 from winnow.tracking.recorder import MlflowRecorder
@@ -47,6 +48,35 @@ def test_a_store_that_cannot_be_used_stops_nothing(settings, journal, monkeypatc
     assert len(lines) == 1
     # MLflow itself tries for 100 s, each time.
     assert time.monotonic() - started < 30
+
+
+@pytest.fixture
+def impatient_database():
+    """MLflow waits 20 s for a lock, at the start of a command and at its end; here 0.1 s."""
+
+    def shorten(connection, cursor, statement, *rest):
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 100"), rest[0]
+
+    event.listen(Engine, "before_cursor_execute", shorten, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", shorten)
+
+
+def test_a_database_that_another_program_has_locked_stops_nothing(settings, journal, runs, impatient_database, capsys):
+    with closing(sqlite3.connect(settings.output / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        with MlflowRecorder(settings, run_name="demo") as recorder, recorder.following("pool", journal.path):
+            journal.params({"depth": 30})
+
+        assert "database is locked" in (said := capsys.readouterr().err)
+        assert said.count("\n") == 1
+        other.execute("ROLLBACK")
+
+    with MlflowRecorder(settings, run_name="next"):
+        pass
+
+    assert runs()["pool"].data.params["depth"] == "30"
 
 
 def test_a_store_that_is_lost_at_the_end_costs_the_link_only(settings, monkeypatch, capsys):
