@@ -80,9 +80,14 @@ class _Columns:
 
     def _cell(self, cell: str) -> str:
         # Who writes a header quotes as CSV does; a raw file's quotes are part of its text.
-        quoted = self._has_header and not self._needs_header and len(cell) > 1 and cell[0] == cell[-1] == '"'
+        if not self._has_header or self._needs_header or not cell.startswith('"'):
+            return cell
+        if cell.count('"') % 2:
+            raise BadRow(
+                "open_quote", f"{cell[:40]!r} opens a quote that its line does not close; write such rows as JSON lines"
+            )
         inside = cell[1:-1].replace('""', "\0")
-        return inside.replace("\0", '"') if quoted and '"' not in inside else cell
+        return inside.replace("\0", '"') if cell.endswith('"') and '"' not in inside else cell
 
 
 def _nested(name: str, cell: str) -> object:

@@ -40,8 +40,14 @@ class Layout:
         self.check(positions, cells, path=path)
         return positions
 
-    def check(self, positions: Mapping[str, int], columns: Iterable[Any], *, path: object) -> None:
-        """Returns if all required columns are there. Raises ``DataError`` that names those that are not."""
+    def check(self, positions: Mapping[str, int], columns: Sequence[Any], *, path: object) -> None:
+        """Returns if all required columns are there, once. Raises ``DataError`` that names those that are not."""
+        plain = [_plain(str(column)) for column in columns]
+        if twice := [columns[place] for place in positions.values() if plain.count(plain[place]) > 1]:
+            raise DataError(
+                f"{path}: a {self.what} needs one column {' and one '.join(twice)}; the file has {list(columns)}: "
+                f"rename or remove the others"
+            )
         missing = [" or ".join(self.names[column]) for column in self.required if column not in positions]
         if missing:
             raise DataError(
@@ -58,6 +64,11 @@ class Layout:
                 f"or give the file a header with {', '.join(self.required)}"
             )
         return {name: place for place, name in enumerate(self.by_count[num_columns]) if name != _SKIPPED}
+
+    def known(self, columns: Iterable[str]) -> list[str]:
+        """Those of ``columns`` that ``named`` looks at."""
+        names = {name for _, names in self._plain_names for name in names}
+        return [column for column in columns if _plain(column) in names]
 
     def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of ``row`` by the names that the code uses; those that are null are absent."""

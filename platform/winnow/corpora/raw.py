@@ -8,6 +8,7 @@ REASONS = {
     "invalid_utf8": "the line is not valid UTF-8",
     "malformed_json": "the line is not JSON",
     "malformed_csv": "the line is not CSV",
+    "open_quote": "a quote is not closed in its line",
     "not_an_object": "the line is JSON, but not an object",
     "missing_field": "a required field is missing",
     "wrong_type": "a field has the wrong type",

@@ -1,7 +1,8 @@
-"""Which questions belong to which split: what dev or a test collection asks is never trained on.
+"""Which questions belong to which split: what dev or a test collection asks is never trained on, nothing twice.
 
 Dev and test questions are those that their qrels name; a training question that one of them has, word for word
-up to spelling, leaves the training set, and a dev question that a test collection has leaves dev.
+up to spelling, leaves the training set, and a dev question that a test collection has leaves dev. Of equal training
+questions the first stands for all: as two, each would have the positives of the other as negatives.
 """
 
 import unicodedata
@@ -17,6 +18,16 @@ from winnow.records import Query
 
 _ENDINGS = ".?!;…。؟۔।"
 """What may stand at the end of a question without changing what it asks."""
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+        # Soft hyphens, zero-width characters and marks of direction cannot be seen.
+        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"),
+    }
+)
+"""Typographic characters as a keyboard has them."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +59,18 @@ def separate(
     """
     tests = [_judged(split) for split in tests]
     devs = [] if dev is None else [_without(_judged(dev), tests)]
-    return [_without(_chosen(train, questions), [*tests, *devs]), *devs, *tests]
+    return [_distinct(_without(_chosen(train, questions), [*tests, *devs])), *devs, *tests]
 
 
 def question_key(text: str) -> str:
-    """Equal for texts that ask the same in the same words, whatever their case, spacing and final mark.
+    """Equal for texts that ask the same in the same words, whatever their case, spacing, typography and final mark.
 
-    >>> question_key("Who  wrote Émile? ")
-    'who wrote émile'
+    >>> question_key("Who  wrote “Émile”? ")
+    'who wrote "émile'
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_PLAIN)).casefold())
     words = " ".join(folded.split())
-    return words.rstrip(_ENDINGS + " ") or words
+    return words.rstrip(_ENDINGS + '" ').lstrip('¿¡" ') or words
 
 
 def _chosen(train: RawSplit, questions: Literal["judged", "all"] | None) -> RawSplit:
@@ -79,6 +90,15 @@ def _chosen(train: RawSplit, questions: Literal["judged", "all"] | None) -> RawS
 def _judged(split: RawSplit) -> RawSplit:
     assert split.named is not None, split.name
     return _keep(split, [query for query in split.queries if query.query_id in split.named], "not in its qrels")
+
+
+def _distinct(split: RawSplit) -> RawSplit:
+    """Each question once, with the labels of all that ask the same."""
+    first_of: dict[str, str] = {}
+    names = {query.query_id: first_of.setdefault(question_key(query.query), query.query_id) for query in split.queries}
+    kept = [query for query in split.queries if names[query.query_id] == query.query_id]
+    pairs = [(names.get(query_id, query_id), passage_id, grade) for query_id, passage_id, grade in split.pairs]
+    return _keep(replace(split, pairs=pairs), kept, "asked before")
 
 
 def _without(split: RawSplit, others: Iterable[RawSplit]) -> RawSplit:

@@ -121,10 +121,11 @@ def collection_names(directory: Path) -> list[str]:
 
 
 def group_qrels(pairs: Iterable[Qrel]) -> dict[str, dict[str, int]]:
-    """Relevance by query id and passage id."""
+    """Relevance by query id and passage id; of several of one pair the best."""
     grouped: dict[str, dict[str, int]] = {}
     for query_id, passage_id, relevance in pairs:
-        grouped.setdefault(query_id, {})[passage_id] = relevance
+        grades = grouped.setdefault(query_id, {})
+        grades[passage_id] = max(relevance, grades.get(passage_id, relevance))
     return grouped
 
 

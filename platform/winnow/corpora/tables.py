@@ -1,7 +1,7 @@
 """Rows of tables: Parquet files, and datasets that Hugging Face's ``datasets`` saved in a folder."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ def parquet_rows(path: Path, layout: Layout) -> Iterator[RawRow]:
     try:
         file = pq.ParquetFile(path)
         columns = _columns(file.schema_arrow, layout, path)
-        yield from _rows(file.iter_batches(batch_size=_ROWS, columns=list(columns)), columns, start=0)
+        yield from _rows(file.iter_batches(batch_size=_ROWS, columns=columns), columns, layout, start=0)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file ({error}); copy or write it again") from error
 
@@ -43,25 +43,22 @@ def dataset_rows(folder: Path, layout: Layout) -> Iterator[RawRow]:
         number = 0
         for name in names:
             with pa.memory_map(str(folder / name)) as source, pa.ipc.open_stream(source) as stream:
-                for row in _rows(stream, _columns(stream.schema, layout, folder), start=number):
+                for row in _rows(stream, _columns(stream.schema, layout, folder), layout, start=number):
                     number = row.number
                     yield row
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{folder} is no readable saved dataset ({error}); save it again with save_to_disk") from error
 
 
-def _columns(schema: pa.Schema, layout: Layout, path: Path) -> dict[str, str]:
-    """The columns that are read, and the names that the code uses for them."""
-    positions = layout.positions(schema.names)
-    layout.check(positions, schema.names, path=path)
-    return {schema.names[place]: column for column, place in positions.items()}
+def _columns(schema: pa.Schema, layout: Layout, path: Path) -> list[str]:
+    """The columns that are read."""
+    layout.check(layout.positions(schema.names), schema.names, path=path)
+    return layout.known(schema.names)
 
 
-def _rows(batches: Iterable[pa.RecordBatch], columns: Mapping[str, str], *, start: int) -> Iterator[RawRow]:
+def _rows(batches: Iterable[pa.RecordBatch], columns: Sequence[str], layout: Layout, *, start: int) -> Iterator[RawRow]:
     number = start
     for batch in batches:
-        for row in (
-            pa.Table.from_batches([batch]).select(list(columns)).rename_columns(list(columns.values())).to_pylist()
-        ):
+        for row in batch.select(columns).to_pylist():
             number += 1
-            yield RawRow(number, row, row)
+            yield RawRow(number, row, layout.named(row))

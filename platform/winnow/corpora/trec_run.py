@@ -73,8 +73,9 @@ class TrecRun:
         """Queries that have a list."""
         return len(self._ranges.number)
 
-    def search(self, query_ids: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
-        """The first ``depth`` passages of each query, by rank, then score, then id; none where the file has none."""
+    def search(self, query_ids: Sequence[str], depth: int | None = None) -> list[list[ScoredPassage]]:
+        """The first ``depth`` passages of each query, or all, by rank, then score, then id; none where the file has
+        none."""
         with self._path.open("rb") as file:
             return [self._ranked(file, query_id)[:depth] for query_id in query_ids]
 

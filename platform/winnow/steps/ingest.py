@@ -22,7 +22,7 @@ from winnow.records import Passage, Query, RejectedRow
 from winnow.steps.config import RunConfig
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "4"
+STEP_VERSION = "5"
 
 
 def plan(config: RunConfig) -> StepPlan:
@@ -71,6 +71,7 @@ class _Ingest:
         self._copies: dict[str, int] = {}
         self._left_out: Counter[str] = Counter()
         self._rejected: list[RejectedRow] = []
+        self._queries: dict[Path, list[Query]] = {}
 
     def add_corpus(self, name: str, config: CorpusConfig) -> None:
         """Store the passages of ``config`` under ``name``. Raises ``DataError`` if none can be used."""
@@ -85,7 +86,7 @@ class _Ingest:
 
     def read_split(self, name: str, files: SplitConfig | CollectionConfig) -> RawSplit:
         """The queries of a split, and the qrels that join. Raises ``DataError`` if no query can be used."""
-        queries = self._keep(read_queries(files.queries))
+        queries = self._read_queries(files.queries)
         if not queries:
             raise self._nothing_in(files.queries, "query")
         corpus = name if name in self._passage_ids else MAIN_CORPUS
@@ -133,6 +134,12 @@ class _Ingest:
             "left_out": dict(self._left_out),
             "quarantined": dict(Counter(row.reason for row in self._rejected)),
         }
+
+    def _read_queries(self, path: Path) -> list[Query]:
+        # Splits often share a file, whose bad rows count once.
+        if path not in self._queries:
+            self._queries[path] = self._keep(read_queries(path))
+        return self._queries[path]
 
     def _read_beir(self, path: Path) -> list[Passage]:
         return self._keep(read_corpus(path))

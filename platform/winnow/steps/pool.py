@@ -48,7 +48,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import hash_input, ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "4"
+STEP_VERSION = "5"
 POOLS = "candidate_pools.parquet"
 STATISTICS = "pool_stats.json"
 PLOT = "recall.png"
@@ -138,12 +138,12 @@ def show_stats(config: RunConfig) -> None:
 def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     texts = ingested(config)
     split = read_split(texts.directory, "train")
-    passages = read_passages(texts.directory, split.corpus)
+    passages, copies = read_passages(texts.directory, split.corpus), read_copies(texts.directory, split.corpus)
     with _scratch(context.directory / ".unpacked") as folder:
-        sources = _Sources(config, texts.directory, passages, unpack_to=folder)
+        sources = _Sources(config, texts.directory, passages, copies, unpack_to=folder)
         quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
         by_id = {passage.passage_id: passage for passage in passages}
-        pools = _Pools(config, split, by_id, read_copies(texts.directory, split.corpus), sources.rankers())
+        pools = _Pools(config, split, by_id, copies, sources.rankers())
         _write(pools, split, context)
     _log_inputs(config, context, texts, split)
     _publish(pools.statistics(), context)
@@ -164,12 +164,15 @@ def _write(pools: "_Pools", split: Split, context: StepContext) -> None:
 
 
 class _Sources:
-    """The ranked lists of ``pool.sources``. Each source is loaded once and then asked block by block."""
+    """The ranked lists of ``pool.sources``, each text once. A source is loaded once and then asked block by block."""
 
-    def __init__(self, config: RunConfig, texts: Path, passages: Sequence[Passage], *, unpack_to: Path) -> None:
+    def __init__(
+        self, config: RunConfig, texts: Path, passages: Sequence[Passage], copies: Copies, *, unpack_to: Path
+    ) -> None:
         self._config = config
         self._texts = texts
         self._passages = passages
+        self._copies = copies
         self._unpack_to = unpack_to
         self._runs: dict[str, TrecRun] = {}
 
@@ -211,12 +214,15 @@ class _Sources:
     def _ranker(self, source: SourceConfig) -> Ranker:
         depth = source.depth
         if source.kind == "bm25":
-            lexical = BM25.build(self._passages)
+            rows = self._copies.rows_without([passage.passage_id for passage in self._passages])
+            lexical = BM25.build([self._passages[row] for row in rows])
             return lambda queries: lexical.search([query.query for query in queries], depth)
         if source.kind == "dense":
             return self._dense(_encoder(source, self._config), depth)
         run = self._runs[source.name]
-        return lambda queries: run.search([query.query_id for query in queries], depth)
+        return lambda queries: [
+            self._copies.distinct(ranked)[:depth] for ranked in run.search([query.query_id for query in queries])
+        ]
 
     def _dense(self, encoder_config: EncoderConfig, depth: int) -> Ranker:
         config = self._config
@@ -224,7 +230,11 @@ class _Sources:
             path = embed_corpus(
                 encoder_config, passages_path(self._texts), output=config.output, cluster=config.cluster
             )
-        passages = ExactSearch(*read_embeddings(path), device=config.cluster.search_device)
+        ids, passages_PD = read_embeddings(path)
+        if self._copies.first_of:
+            rows = self._copies.rows_without(ids)
+            ids, passages_PD = [ids[row] for row in rows], passages_PD[rows]
+        passages = ExactSearch(ids, passages_PD, device=config.cluster.search_device)
         encoder = build_encoder(encoder_config)
 
         def search(queries: Sequence[Query]) -> list[list[ScoredPassage]]:
@@ -267,10 +277,7 @@ class _Pools:
 
     def _pool(self, query: Query, found: Mapping[str, Sequence[ScoredPassage]]) -> CandidatePool:
         settings = self._config.pool
-        lists = [
-            RankedList(source.name, self._copies.distinct(found[source.name]), source.max_passages)
-            for source in settings.sources
-        ]
+        lists = [RankedList(source.name, found[source.name], source.max_passages) for source in settings.sources]
         human_labels = self._copies.grades(self._qrels.get(query.query_id, {}))
         merged = merge_ranked_lists(
             query,

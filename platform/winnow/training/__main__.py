@@ -23,12 +23,13 @@ import torch.distributed as dist
 
 from winnow import schema
 from winnow.config import Config, InputPath, load_config
+from winnow.corpora.copies import text_hash
 from winnow.corpora.store import passages_of
-from winnow.errors import ConfigError, WinnowError
+from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.files import hash_file, replacing
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
-from winnow.records import TrainingExample
+from winnow.records import Passage, TrainingExample
 from winnow.training.config import TrainConfig
 from winnow.training.examples import read_examples, usable_examples
 from winnow.training.gather import process_rank
@@ -124,11 +125,25 @@ def _tokenise(config: JobConfig, examples: Sequence[TrainingExample], directory:
     shard = directory / "part-0.parquet"
     if shard.exists():
         return
-    named = pc.field("passage_id").isin(pa.array(sorted(named_passages(examples)), pa.string()))
+    withheld = {passage.passage_id for example in examples for passage in example.withheld}
+    named = pc.field("passage_id").isin(pa.array(sorted(named_passages(examples) | withheld), pa.string()))
     passages = passages_of(pq.read_table(config.passages, columns=schema.PASSAGES.names, filters=named))
+    _check_no_copies(passages, config.examples)
     tokenizer = TextTokenizer.load(config.encoder.locate(), config.encoder)
     with replacing(shard) as temporary:
         pq.write_table(tokenised(training_texts(examples, passages), tokenizer), temporary)
+
+
+def _check_no_copies(passages: Sequence[Passage], path: Path) -> None:
+    """Raises ``DataError`` if two of ``passages`` say the same: a query would have one as positive, one as negative."""
+    first_of: dict[str, str] = {}
+    names = [(passage.passage_id, first_of.setdefault(text_hash(passage), passage.passage_id)) for passage in passages]
+    if copies := [(passage_id, first) for passage_id, first in names if passage_id != first]:
+        passage_id, first = copies[0]
+        raise DataError(
+            f"{path} names {len(copies):,} copies, such as {passage_id!r} whose title and text are those of {first!r}: "
+            f"one would be a negative where the other is a positive; name the same one in all examples"
+        )
 
 
 def _device() -> torch.device:

@@ -97,6 +97,9 @@ def test_quotes_belong_to_the_text_or_to_the_format(tmp_path, name, content, tex
         ("a.csv", b'id,text\np1,x\np2,"a" b\np3,y\n', ["p1", "p3"], [(3, "malformed_csv")]),
         ("a.csv", b'id,text\np1,x\np2,"never closed\np3,y\n', ["p1"], [(4, "malformed_csv")]),
         ("a.csv", b"id,text,metadata\np1,x,\np2,y,{oops\n", ["p1"], [(3, "wrong_type")]),
+        # A data frame writes a text of two lines so; half a text must not pass for the whole.
+        ("a.tsv", b'id\ttext\np1\t"x\ny"\np2\tz\n', ["p2"], [(2, "open_quote"), (3, "wrong_columns")]),
+        ("a.tsv", b'id\ttitle\ttext\np1\t"x\ty"\np2\tt\tz\n', ["p2"], [(2, "open_quote")]),
     ],
 )
 def test_a_bad_row_of_any_format_is_rejected_with_its_place(tmp_path, name, content, kept, rejected):
@@ -127,6 +130,8 @@ def test_a_bad_row_of_any_format_is_rejected_with_its_place(tmp_path, name, cont
         ("a.csv", b"p1,one\n", "needs a column _id or id"),
         ("a.tsv", b"id\tbody\np1\tx\n", "needs a column text or contents"),
         ("a.tsv", b"p1\tx\ty\n", "has 3 columns and no header"),
+        ("a.tsv", b"id\ttext\ttext\np1\tx\ty\n", "needs one column text"),
+        ("a.csv", b"passage_id,passage-id,text\np1,p2,y\n", "needs one column passage_id"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_the_way_out(tmp_path, name, content, way_out):
@@ -200,6 +205,8 @@ def test_winnows_own_parquet_is_read_again(tmp_path):
     [
         ({"_id": ["q", None], "text": ["x", "y"]}, (2, "missing_field")),
         ({"_id": ["q", "r"], "text": ["x", ""]}, (2, "empty_text")),
+        # The first name that is there and not null.
+        ({"_id": [None, "r"], "id": ["q", "s"], "text": [None, ""], "query": ["x", "y"]}, (2, "empty_text")),
     ],
 )
 def test_a_bad_row_of_a_table_is_rejected_with_its_place(tmp_path, columns, row):
@@ -216,7 +223,10 @@ def test_a_dataset_with_several_splits_and_a_table_without_a_column_say_what_to_
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "state.json").write_text(json.dumps({"_data_files": []}))
     pq.write_table(pa.table({"_id": ["q"], "body": ["x"]}), tmp_path / "c.parquet")
+    pq.write_table(pa.table([["q"], ["x"], ["y"]], names=["_id", "text", "text"]), tmp_path / "twice.parquet")
 
+    with pytest.raises(DataError, match="needs one column text"):
+        read_corpus(tmp_path / "twice.parquet")
     with pytest.raises(DataError, match=r"several splits.*train"):
         read_corpus(tmp_path)
     with pytest.raises(DataError, match=r"needs a column text or contents or passage; the file has \['_id', 'body'\]"):

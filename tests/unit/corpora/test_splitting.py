@@ -36,9 +36,15 @@ def texts(splits: list[RawSplit]) -> dict[str, list[str]]:
         ("who wrote Emma", "who wrote Emile", False),
         ("?", "!", False),
         ("is it 1.5", "is it 15", False),
+        ("What\u2019s \u201cEmma\u201d?", 'what\'s "Emma"', True),
+        ("\u00bfQui\u00e9n escribi\u00f3 Emma?", "qui\u00e9n escribi\u00f3 Emma", True),
+        ("\ufeffco\u00adop\u200b", "coop", True),
+        ("1914\u20131918", "1914-1918", True),
+        ("it's", "its", False),
+        ("re-sign", "resign", False),
     ],
 )
-def test_two_texts_ask_the_same_up_to_case_spacing_width_and_final_mark(one, other, same):
+def test_two_texts_ask_the_same_up_to_case_spacing_typography_and_final_mark(one, other, same):
     assert (question_key(one) == question_key(other)) == same
 
 
@@ -81,6 +87,19 @@ def test_questions_without_training_labels_are_trained_on_if_asked(questions, le
     train = split("train", "a", "b", "c", judged="02")
 
     assert texts(separate(train, None, [], questions=questions)) == {"train": left}
+
+
+def test_training_questions_that_ask_the_same_are_one_with_the_labels_of_all():
+    """As two, each would have the positives of the other as negatives of the batch."""
+    queries = [Query("1", "Who?"), Query("2", "why"), Query("3", "who"), Query("4", "WHO ?")]
+    pairs = [("3", "p", 2), ("1", "p", 0), ("3", "r", 0), ("2", "p", 0), ("4", "s", 1)]
+    train = RawSplit("train", "corpus", queries, frozenset("1234"), pairs)
+
+    [left] = separate(train, None, [], questions="judged")
+
+    assert [query.query_id for query in left.queries] == ["1", "2"]
+    assert left.checked().qrels == {"1": {"p": 2, "r": 0, "s": 1}, "2": {"p": 0}}
+    assert left.left_out == {"asked before": 2}
 
 
 def test_labels_for_some_of_the_training_questions_need_a_word_about_the_others():

@@ -159,10 +159,10 @@ def test_a_changed_file_is_ingested_again(tmp_path):
 
 def test_dev_and_test_questions_are_left_out_of_training_counted_and_said(tmp_path, capsys):
     """One file of questions and one of labels per split, as BEIR ships them."""
-    questions = {"q1": "Which?", "q2": "what?", "q3": "which", "q4": "who?", "q5": "why?", "q6": "how?"}
+    questions = {"q1": "Which?", "q2": "what?", "q3": "which", "q4": "who?", "q5": "why?", "q6": "how?", "q7": "How"}
     rows = "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in questions.items())
-    config = configure(tmp_path, **{"queries.jsonl": rows})
-    judged = {"train": ["q1", "q2", "q3", "q6"], "dev": ["q2", "q4"], "own": ["q4", "q3"]}
+    config = configure(tmp_path, **{"queries.jsonl": rows + "nonsense\n"})
+    judged = {"train": ["q1", "q2", "q3", "q6", "q7"], "dev": ["q2", "q4"], "own": ["q4", "q3"]}
     for split, names in judged.items():
         (tmp_path / f"{split}.tsv").write_text("".join(f"{name} 0 p1 1\n" for name in names))
     shared = {name: {"queries": tmp_path / "queries.jsonl", "qrels": tmp_path / f"{name}.tsv"} for name in judged}
@@ -176,7 +176,7 @@ def test_dev_and_test_questions_are_left_out_of_training_counted_and_said(tmp_pa
     result = ingest(config.model_copy(update={"data": build_config(DataConfig, data)}))
 
     stored = {name: read_split(result.directory, name) for name in judged}
-    # q1 is the test's q3 in other letters, q2 is dev's, q4 is the test's.
+    # q1 is the test's q3 in other letters, q2 is dev's, q4 is the test's, q7 is q6 again.
     assert {name: [query.query_id for query in split.queries] for name, split in stored.items()} == {
         "train": ["q6"],
         "dev": ["q2"],
@@ -191,12 +191,15 @@ def test_dev_and_test_questions_are_left_out_of_training_counted_and_said(tmp_pa
         "train.queries not in its qrels": 2,
         "train.queries asked by own": 2,
         "train.queries asked by dev": 1,
-        "train.qrels of those": 3,
-        "dev.queries not in its qrels": 4,
+        "train.queries asked before": 1,
+        "train.qrels of those": 4,
+        "dev.queries not in its qrels": 5,
         "dev.queries asked by own": 1,
         "dev.qrels of those": 1,
-        "own.queries not in its qrels": 4,
+        "own.queries not in its qrels": 5,
     }
+    # All three splits read this row.
+    assert result.summary["quarantined"] == {"malformed_json": 1}
     assert "left out 2 train.queries asked by own" in capsys.readouterr().out
 
 

@@ -62,14 +62,15 @@ def test_a_run_file_is_united_with_bm25_and_every_finding_is_kept(tmp_path):
 
 
 def test_equal_passages_are_one_in_a_pool_with_the_findings_and_the_labels_of_both(tmp_path):
-    """p6 says what p5 says; the run has it first, and people have labelled it."""
-    run = "q2 Q0 p6 1 3.5 x\nq2 Q0 p5 2 3.0 x\nq2 Q0 p3 3 2.5 x\n"
-    config = configure(tmp_path, run=run, qrels="q2\tp6\t2\nq2\tp5\t0\n", texts={**TEXTS, "p6": "a  quiet street"})
+    """p6 says what p5 says; the run has it first, and people have labelled it. The cars have copies, too."""
+    run = "q2 Q0 p6 1 3.5 x\nq2 Q0 p5 2 3.0 x\nq2 Q0 p3 3 2.5 x\nq2 Q0 p4 4 2.5 x\n"
+    copies = {"p6": "a  quiet street", "p7": "blue  cars", "p8": "blue cars ", "p9": " blue cars"}
+    config = configure(tmp_path, run=run, qrels="q2\tp6\t2\nq2\tp5\t0\n", texts={**TEXTS, **copies})
 
     row = read(pool.pool(config).directory)["q2"]
 
-    # The third line of the run is not read at depth 2, so the list has one text.
-    assert found_by(row) == {"p3": [("bm25", 1)], "p4": [("bm25", 2)], "p5": [("other", 1)]}
+    # Depths count texts: the run's second is in its third line, and copies of p3 do not crowd p4 out of BM25's list.
+    assert found_by(row) == {"p3": [("bm25", 1), ("other", 2)], "p4": [("bm25", 2)], "p5": [("other", 1)]}
     assert {p["passage_id"]: p["human_label"] for p in row["passages"]} == {"p3": None, "p4": None, "p5": 2}
 
 

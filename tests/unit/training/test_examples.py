@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from winnow import schema
+from winnow.config import build_config
 from winnow.errors import DataError
 from winnow.labels.sampling import SamplingConfig
 from winnow.losses.config import LossConfig
-from winnow.records import LabelledPassage, TrainingExample
+from winnow.records import LabelledPassage, Passage, TrainingExample
+from winnow.training.__main__ import JobConfig, run
 from winnow.training.config import TrainConfig
 from winnow.training.examples import read_examples, usable_examples
 
@@ -132,3 +134,19 @@ def test_a_label_of_an_unknown_source_is_refused(tmp_path, side, source):
 def test_a_query_with_two_rows_is_refused(tmp_path):
     with pytest.raises(DataError, match="several rows for 1 queries, such as 'q1'"):
         read_examples(write(tmp_path, example("q1", ["a"], []), example("q1", ["b"], [])))
+
+
+@pytest.mark.parametrize("withheld", [(), (LabelledPassage("copy", "llm"),)])
+def test_copies_in_examples_made_by_hand_are_refused(tmp_path, withheld):
+    """In a batch with q1 and q2, the copy would be a negative of q1 though it says what its positive says."""
+    positive = "b" if withheld else "copy"
+    rows = [example("q1", ["a"], []), replace(example("q2", [positive], []), withheld=withheld)]
+    passages = [Passage("a", "red  apples"), Passage("b", "cars"), Passage("copy", "red apples")]
+    schema.write_dataset(tmp_path / "passages.parquet", schema.to_table(passages, schema.PASSAGES))
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    settings = {"encoder": {"model": str(tmp_path / "encoder")}, "examples": str(write(tmp_path, *rows))}
+    settings |= {"passages": str(tmp_path / "passages.parquet"), "train": {"loss": {"temperature": 1}}}
+
+    with pytest.raises(DataError, match=r"names 1 copies, such as 'copy' .* those of 'a'"):
+        run(build_config(JobConfig, {**settings, "output": str(tmp_path / "out")}))
