@@ -1,5 +1,6 @@
 """A Ray to run on: the one that is there, the cluster that is named, or a local one of our own."""
 
+import atexit
 import logging
 import os
 import shutil
@@ -7,12 +8,14 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import ray
 from ray._common.network_utils import parse_address
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
+from ray.exceptions import RayError
 
 from winnow.cluster import named_cluster
 from winnow.cluster.config import ClusterConfig
@@ -50,6 +53,9 @@ def _local_ray(config: ClusterConfig) -> Iterator[None]:
     allow_open_files(_OPEN_FILES)
     keep_compiled_code_where_it_can_run()
     scratch = make_scratch()
+    remove_scratch = partial(shutil.rmtree, scratch, ignore_errors=True)
+    # Once more after Ray's own hooks, which end the processes of a start that failed; they write until then.
+    atexit.register(remove_scratch)
     _keep_haproxy_apart(Path(scratch))
     try:
         store = place_object_store(config.object_store_mb, scratch)
@@ -67,7 +73,7 @@ def _local_ray(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch()
 
 
 def _join(address: str) -> None:
@@ -100,7 +106,10 @@ def _translated(what: str, *, way_out: str = "docs/cluster.md has what it needs 
     """``ConfigError`` for whatever Ray finds wrong with the machine or the address while it starts."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:
+        # Ray raises Exception itself for a process that does not come up.
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError | RayError):
+            raise
         first = str(error).strip().partition("\n")[0][:300]
         raise ConfigError(f"{what} ({type(error).__name__}: {first}); {way_out}") from error
 
