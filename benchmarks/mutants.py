@@ -15,7 +15,9 @@ import json
 import multiprocessing as mp
 import os
 import random
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -92,7 +94,7 @@ def main() -> int:
     shares = []
     for name in options.rooms:
         chosen = _choose(name, options.count, options.seed)
-        finished = {key for key, found in known.items() if not (options.survivors and found.result == "survived")}
+        finished = {key for key, found in known.items() if not (options.survivors and found.result != "killed")}
         pending = [mutant for mutant in chosen if mutant.key not in finished]
         for outcome in _run(name, pending, num_processes=options.processes) if pending else ():
             known[outcome.key] = outcome
@@ -109,7 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "mutants.jsonl")
-    parser.add_argument("--survivors", action="store_true", help="run those that survived once more")
+    parser.add_argument("--survivors", action="store_true", help="run those that no test failed on once more")
     options = parser.parse_args()
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(ROOMS)}")
@@ -165,31 +167,38 @@ def _copy_tree(target: Path) -> Path:
 
 
 def _try_unchanged(name: str, copy: Path) -> float:
-    """Seconds that a mutant may take. Imports here what the tests import, so that forked processes have it."""
+    """Seconds of CPU that a mutant may take. Imports here what the tests import, so that forked processes have it."""
     for attempt in ("alone", "with what it imports"):
         modules, theirs = mp.Pipe(duplex=False)
-        started = time.monotonic()
+        started = _cpu_s_of_children()
         process = mp.get_context("fork").Process(target=_test, args=(name, copy, copy / "unchanged", theirs))
         process.start()
         imported = modules.recv()
         process.join()
-        seconds = time.monotonic() - started
+        seconds = _cpu_s_of_children() - started
         if process.exitcode != 0:
             said = (copy / "unchanged.log").read_text()[-3000:]
             raise SystemExit(f"the tests of {name} fail on the code as it is:\n{said}")
-        print(f"{name}: unchanged, {attempt}: {seconds:.1f} s", flush=True)
+        print(f"{name}: unchanged, {attempt}: {seconds:.1f} s of CPU", flush=True)
         for module in imported:
             with suppress(Exception):
                 importlib.import_module(module)
     return 10 + 5 * seconds
 
 
-def _test(name: str, copy: Path, report: Path, modules: Any) -> None:
+def _cpu_s_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _test(name: str, copy: Path, report: Path, modules: Any, limit_s: int = resource.RLIM_INFINITY) -> None:
     """Run the tests of a room in this process, which is a fork of its own; exits with pytest's code."""
     import hypothesis
     import pytest
 
     os.setpgid(0, 0)  # what a mutant starts is killed with it
+    # Of CPU, as a machine that others use too makes every mutant slow.
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
     log = report.with_suffix(".log").open("w")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
@@ -229,18 +238,20 @@ class _Trial:
     def __init__(self, mutant: Mutant, copy: Path, limit_s: float) -> None:
         self.copy = copy
         self._mutant = mutant
-        self._deadline = time.monotonic() + limit_s
+        self._deadline = time.monotonic() + 20 * limit_s  # for those that wait
         self._report = copy / "report"
         self._report.unlink(missing_ok=True)
         self._write(mutant.mutation.apply(mutant.source))
-        self.process = mp.get_context("fork").Process(target=_test, args=(mutant.room, copy, self._report, None))
+        arguments = (mutant.room, copy, self._report, None, int(limit_s))
+        self.process = mp.get_context("fork").Process(target=_test, args=arguments)
         self.process.start()
 
     def outcome(self) -> Outcome | None:
         """What became of it; ``None`` while it runs."""
         if self.process.is_alive() and time.monotonic() < self._deadline:
             return None
-        result = "timeout" if self.process.is_alive() else ("survived" if self.process.exitcode == 0 else "killed")
+        ended_by = {None: "timeout", -signal.SIGXCPU: "timeout", 0: "survived"}
+        result = ended_by.get(self.process.exitcode, "killed")
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.join()
