@@ -54,7 +54,9 @@ class EncoderConfig(Config):
 
     precision: Precision = "auto"
     """What ``encode`` computes in. ``auto`` is bfloat16 where the processor has it: about 3 times as fast on a CPU, and
-    the cosine with the float32 vector stays above .9999 (all-MiniLM-L6-v2). Training has its own setting."""
+    the cosine with the float32 vector stays above .9999 (all-MiniLM-L6-v2). So a query may be computed in another
+    precision than the passages, on a machine of another kind; passages in two are refused. Training has its own
+    setting."""
 
     batch_tokens: int = speed_knob(4096, ge=1)
     """Most tokens in one batch of ``encode``, padding included. Some thousands on a CPU, tens of thousands on a GPU."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.errors import DataError
 from winnow.files import write_json
+from winnow.progress import Progress, progress
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.factory import parse_factory
 from winnow.retrieval.index_files import DESCRIPTION, VECTORS, IndexDescription, shard_path
@@ -43,21 +44,25 @@ def build_index(
         if parse_factory(config.factory).needs_training:
             _train(template, _sample(read, num_vectors, dimension, config.train_vectors, seed), config)
         blocks = _blocks(_checked(read(), dimension), shards)
-        for number, size in enumerate(shards):
-            index = faiss.clone_index(template)
-            _fill(index, size, blocks, file)
-            faiss.write_index(index, str(shard_path(directory, number)))
+        with progress(num_vectors, label="index", unit="vectors") as bar:
+            for number, size in enumerate(shards):
+                index = faiss.clone_index(template)
+                _fill(index, size, blocks, file, bar)
+                faiss.write_index(index, str(shard_path(directory, number)))
         next(blocks, None)  # Raises if there are more vectors than were told.
     write_json(directory / DESCRIPTION, _describe(config, dimension, shards).model_dump())
 
 
-def _fill(index: faiss.Index, size: int, blocks: Iterator[NDArray[np.float32]], file: BinaryIO | None) -> None:
+def _fill(
+    index: faiss.Index, size: int, blocks: Iterator[NDArray[np.float32]], file: BinaryIO | None, bar: Progress
+) -> None:
     """Add ``size`` vectors, and write them to ``file`` too."""
     while index.ntotal < size:
         block_ND = next(blocks)
         index.add(block_ND)
         if file is not None:
             block_ND.tofile(file)
+        bar.advance(len(block_ND))
 
 
 def _describe(config: IndexConfig, dimension: int, shards: list[int]) -> IndexDescription:

@@ -207,10 +207,7 @@ def _people(config: RunConfig, judged: _Judged, listed: Mapping[str, ListedQuery
         "BM25": lexical_scores(passages, pairs, queries),
         "encoder": _encoder_scores(config, passages_path(texts), pairs, queries),
     }
-    own = {
-        "BM25": {source.name for source in config.pool.sources if source.kind == "bm25"},
-        "encoder": {source.name for source in config.pool.sources if source.kind == "dense" and source.encoder is None},
-    }
+    own = lists_behind(config)
     return compare_with_people(
         pairs,
         evidence=judged.reading.evidence,
@@ -219,6 +216,16 @@ def _people(config: RunConfig, judged: _Judged, listed: Mapping[str, ListedQuery
         samples=config.audit.bootstrap_samples,
         seed=config.seed,
     )
+
+
+def lists_behind(config: RunConfig) -> dict[str, set[str]]:
+    """By scorer, the sources of pools that it made itself."""
+    encoder = config.encoder.science()
+    dense = [source for source in config.pool.sources if source.kind == "dense"]
+    return {
+        "BM25": {source.name for source in config.pool.sources if source.kind == "bm25"},
+        "encoder": {source.name for source in dense if (source.encoder or config.encoder).science() == encoder},
+    }
 
 
 def _query_texts(pools: Path, pairs: JudgedPairs) -> list[str]:

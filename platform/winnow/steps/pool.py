@@ -3,10 +3,10 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -92,32 +92,32 @@ def lists_again(config: RunConfig, query_ids: Collection[str], *, depth: int) ->
     split = read_split(texts, "train")
     deeper = tuple(source.model_copy(update={"depth": max(source.depth, depth)}) for source in config.pool.sources)
     wanted = [query for query in split.queries if query.query_id in query_ids]
-    copies = read_copies(texts, split.corpus)
     listed = {}
     with TemporaryDirectory() as folder:
         again = _Sources(
             config.model_copy(update={"pool": config.pool.model_copy(update={"sources": deeper})}),
             texts,
             read_passages(texts, split.corpus),
+            read_copies(texts, split.corpus),
             unpack_to=Path(folder),
         )
-        again.scan_runs(split, Path(folder) / QUARANTINE)
+        for source in again.runs:
+            again.scan(source, split, reject=lambda row: None)  # counted, and kept, when the pools were made
         rankers = again.rankers()
-        for start in range(0, len(wanted), _BLOCK):
-            block = wanted[start : start + _BLOCK]
-            found = {source: rank(block) for source, rank in rankers.items()}
-            for number, query in enumerate(block):
-                of_query = {source: lists[number] for source, lists in found.items()}
-                listed[query.query_id] = _listed(of_query, copies, config.pool)
+        with progress(len(wanted), label="lists of the pools", unit="questions") as done:
+            for start in range(0, len(wanted), _BLOCK):
+                block = wanted[start : start + _BLOCK]
+                found = {source: rank(block) for source, rank in rankers.items()}
+                for number, query in enumerate(block):
+                    of_query = {source: lists[number] for source, lists in found.items()}
+                    listed[query.query_id] = _listed(of_query, config.pool)
+                done.advance(len(block))
     return listed
 
 
-def _listed(found: Mapping[str, Sequence[ScoredPassage]], copies: Copies, pool: PoolConfig) -> ListedQuery:
-    read = [
-        RankedList(source.name, copies.distinct(found[source.name][: source.depth]), source.max_passages)
-        for source in pool.sources
-    ]
-    lists = {source: [hit.passage_id for hit in copies.distinct(hits)] for source, hits in found.items()}
+def _listed(found: Mapping[str, Sequence[ScoredPassage]], pool: PoolConfig) -> ListedQuery:
+    read = [RankedList(source.name, found[source.name][: source.depth], source.max_passages) for source in pool.sources]
+    lists = {source: [hit.passage_id for hit in hits] for source, hits in found.items()}
     return ListedQuery(lists, frozenset(best_first(read, pool.max_passages)))
 
 
@@ -141,7 +141,7 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
     passages, copies = read_passages(texts.directory, split.corpus), read_copies(texts.directory, split.corpus)
     with _scratch(context.directory / ".unpacked") as folder:
         sources = _Sources(config, texts.directory, passages, copies, unpack_to=folder)
-        quarantined = sources.scan_runs(split, context.directory / QUARANTINE)
+        quarantined = _scan_runs(config, sources, split, context.directory / QUARANTINE)
         by_id = {passage.passage_id: passage for passage in passages}
         pools = _Pools(config, split, by_id, copies, sources.rankers())
         _write(pools, split, context)
@@ -163,6 +163,30 @@ def _write(pools: "_Pools", split: Split, context: StepContext) -> None:
             done.advance(len(block))
 
 
+def _scan_runs(config: RunConfig, sources: "_Sources", split: Split, quarantine: Path) -> dict[str, int]:
+    """Check every run file; bad lines go to ``quarantine``. Returns how many there were, by reason.
+
+    Raises ``DataError`` if that leaves nothing to make pools from.
+    """
+    if not sources.runs:
+        return {}
+    reasons: Counter[str] = Counter()
+    num_rows = 0
+    with _quarantining(quarantine, reasons) as reject:
+        for source in sources.runs:
+            print(f"pool: {source.name}: checking {source.path}", flush=True)
+            run = sources.scan(source, split, reject=reject)
+            _report_run(source, run, len(split.queries))
+            num_rows += run.num_rows
+    for reason, count in sorted(reasons.items()):
+        print(f"pool: quarantined {count:,} lines of runs: {reason} ({REASONS[reason]})")
+    if reasons:
+        print(f"pool: the lines, with their numbers, are published with this step as {quarantine.name}", flush=True)
+    if not num_rows and len(sources.runs) == len(config.pool.sources):
+        raise _nothing_usable(sources.runs, quarantine)
+    return dict(sorted(reasons.items()))
+
+
 class _Sources:
     """The ranked lists of ``pool.sources``, each text once. A source is loaded once and then asked block by block."""
 
@@ -174,38 +198,27 @@ class _Sources:
         self._passages = passages
         self._copies = copies
         self._unpack_to = unpack_to
-        self._runs: dict[str, TrecRun] = {}
+        self._scanned: dict[str, TrecRun] = {}
 
-    def scan_runs(self, split: Split, quarantine: Path) -> dict[str, int]:
-        """Check every run file; bad lines go to ``quarantine``. Returns how many there were, by reason.
+    @property
+    def runs(self) -> list[TrecRunSourceConfig]:
+        """The sources that are files, each of which has to be scanned before ``rankers`` is called."""
+        return [source for source in self._config.pool.sources if source.kind == "trec_run"]
 
-        Raises ``DataError`` if that leaves nothing to make pools from.
-        """
-        runs = [source for source in self._config.pool.sources if source.kind == "trec_run"]
-        if not runs:
-            return {}
-        query_ids = {query.query_id for query in split.queries}
-        passage_ids = {passage.passage_id for passage in self._passages}
-        reasons: Counter[str] = Counter()
-        with _quarantining(quarantine, reasons) as reject:
-            for source in runs:
-                print(f"pool: {source.name}: checking {source.path}", flush=True)
-                run = scan_run(
-                    source.path,
-                    query_ids=query_ids,
-                    passage_ids=passage_ids,
-                    reject=reject,
-                    unpack_to=self._unpack_to / source.name,
-                )
-                self._runs[source.name] = run
-                _report_run(source, run, len(query_ids))
-        for reason, count in sorted(reasons.items()):
-            print(f"pool: quarantined {count:,} lines of runs: {reason} ({REASONS[reason]})")
-        if reasons:
-            print(f"pool: the lines, with their numbers, are published with this step as {quarantine.name}", flush=True)
-        if len(runs) == len(self._config.pool.sources) and not any(run.num_rows for run in self._runs.values()):
-            raise _nothing_usable(runs, quarantine)
-        return dict(sorted(reasons.items()))
+    @cached_property
+    def _passage_ids(self) -> Set[str]:
+        return {passage.passage_id for passage in self._passages}
+
+    def scan(self, source: TrecRunSourceConfig, split: Split, *, reject: Reject) -> TrecRun:
+        """Check the run file of ``source``; bad lines are given to ``reject``."""
+        self._scanned[source.name] = scan_run(
+            source.path,
+            query_ids={query.query_id for query in split.queries},
+            passage_ids=self._passage_ids,
+            reject=reject,
+            unpack_to=self._unpack_to / source.name,
+        )
+        return self._scanned[source.name]
 
     def rankers(self) -> dict[str, Ranker]:
         """By source, a function from queries to their ranked lists."""
@@ -219,7 +232,7 @@ class _Sources:
             return lambda queries: lexical.search([query.query for query in queries], depth)
         if source.kind == "dense":
             return self._dense(_encoder(source, self._config), depth)
-        run = self._runs[source.name]
+        run = self._scanned[source.name]
         return lambda queries: [
             self._copies.distinct(ranked)[:depth] for ranked in run.search([query.query_id for query in queries])
         ]

@@ -89,6 +89,12 @@ def test_blocks_are_read_one_after_another_and_let_go(tmp_path):
     assert alive == [*range(0, 300, 10)] * 2
 
 
+def test_vectors_are_counted_over_all_shards(tmp_path, capsys):
+    build(tmp_path, in_batches(300), shard_passages=200)
+
+    assert "index: 300 vectors in" in capsys.readouterr().out
+
+
 def test_an_index_of_nothing_is_refused(tmp_path):
     with pytest.raises(DataError, match="no passage to index"):
         build(tmp_path, list, num_vectors=0)

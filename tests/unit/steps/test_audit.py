@@ -2,13 +2,15 @@
 
 import pytest
 
+from winnow.config import build_config
 from winnow.errors import ConfigError, DataError
 from winnow.files import write_json
 from winnow.judging.config import LikelihoodJudgeConfig, ListwiseJudgeConfig
 from winnow.labels.config import LabelConfig
 from winnow.pooling.order import PoolOrder
 from winnow.records import Judgment
-from winnow.steps.audit import evidence_given, reading_of
+from winnow.steps.audit import evidence_given, lists_behind, reading_of
+from winnow.steps.config import RunConfig
 
 RANKING = ListwiseJudgeConfig(kind="listwise", verdict="ranking").gives
 SELECTION = ListwiseJudgeConfig(kind="listwise").gives
@@ -55,3 +57,22 @@ def test_a_directory_that_is_no_output_of_annotate_is_an_error_that_names_it(tmp
 
     with pytest.raises(DataError, match=r"audit\.against: there is no .*judgments\.parquet.* with a run\.json"):
         evidence_given(tmp_path)
+
+
+def test_a_source_that_names_the_encoder_of_the_run_is_a_list_of_that_encoder():
+    sources = [
+        {"kind": "bm25"},
+        {"kind": "dense", "name": "default"},
+        {"kind": "dense", "name": "named", "encoder": {"model": "./own", "batch_tokens": 99}},
+        {"kind": "dense", "name": "other", "encoder": {"model": "./own", "passage_prefix": "passage: "}},
+    ]
+    settings = {
+        "output": "runs",
+        "data": {"corpus": {"path": "corpus.jsonl"}, "train": {"queries": "queries.jsonl"}},
+        "encoder": {"model": "./own"},
+        "pool": {"sources": sources},
+        "annotate": {"engine": {"kind": "vllm", "model": "./unused"}},
+        "train": {"loss": {"temperature": 0.05}},
+    }
+
+    assert lists_behind(build_config(RunConfig, settings)) == {"BM25": {"bm25"}, "encoder": {"default", "named"}}

@@ -197,3 +197,40 @@ def test_a_compressed_run_is_read_like_a_plain_one_and_leaves_nothing_unpacked(t
 
     assert read(result.directory) == plain
     assert not [path for path in result.directory.iterdir() if path.name.startswith(".unpacked")]
+
+
+def test_lists_are_found_again_as_deep_as_asked_with_what_each_brings_and_nothing_is_published(tmp_path, capsys):
+    """p6 says what p5 says. The run is read two texts deep for pools; both positives are added by people."""
+    run = "q2 Q0 p6 1 4 x\nq2 Q0 p9 2 3 x\nq2 Q0 p5 3 2 x\nq2 Q0 p2 4 1 x\nq2 Q0 p1 5 0 x\n"
+    config = configure(tmp_path, run=run, texts={**TEXTS, "p6": "a quiet  street"}, add_human_positives=True)
+    pool.pool(config)
+    capsys.readouterr()
+
+    listed = pool.lists_again(config, {"q1", "q2"}, depth=10)
+
+    # The run has nothing for q1; people added p3 to its pool, and no list did.
+    assert listed["q1"].lists == {"bm25": ["p1", "p2"], "other": []}
+    assert listed["q1"].brought == {"p1", "p2"}
+    assert listed["q2"].lists == {"bm25": ["p3", "p4"], "other": ["p5", "p2", "p1"]}
+    # Two lines of the run that can be used say the same: p1 is the third text, too deep for the pool.
+    assert listed["q2"].brought == {"p2", "p3", "p4", "p5"}
+    assert "published" not in capsys.readouterr().out
+    assert list(pool.lists_again(config, {"q2"}, depth=1)) == ["q2"]
+    assert pool.lists_again(config, {"q2"}, depth=1)["q2"].lists["bm25"] == ["p3", "p4"]
+
+
+def test_lists_are_found_again_in_compressed_runs(tmp_path):
+    config = configure(tmp_path)
+    packed = tmp_path / "other.run.gz"
+    packed.write_bytes(gzip.compress(RUN.encode()))
+    (run,) = [source for source in config.pool.sources if source.kind == "trec_run"]
+    alone = config.pool.model_copy(update={"sources": (run.model_copy(update={"path": packed}),)})
+    config = config.model_copy(update={"pool": alone})
+    pool.pool(config)
+
+    listed = pool.lists_again(config, {"q1", "q2"}, depth=10)
+
+    assert {name: each.lists for name, each in listed.items()} == {
+        "q1": {"other": ["p5"]},
+        "q2": {"other": ["p5", "p3"]},
+    }
