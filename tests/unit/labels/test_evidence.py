@@ -71,5 +71,6 @@ def test_settings_without_effect_on_the_evidence_are_said_by_name():
         "max_drop has no effect with positives by useful",
         "negative_margin has no effect with positives by useful",
     ]
+    assert settings_without_effect(SCORES, LabelConfig()) == []
     [said] = settings_without_effect(SCORES, LabelConfig(leave_out_relevant=True))
     assert "leave_out_relevant has no effect" in said

@@ -59,6 +59,8 @@ def split(judgments, evidence="score", *, ranks=BY_LETTER, query_id="q", seed=1,
             {**LOOSE, "first_negative_rank": 3, "last_negative_rank": 3},
             ("a", "c", "b"),
         ),
+        # At the margin is far enough.
+        ({"a": 1.0, "b": 0.5}, {"negative_margin": 0.5}, ("a", "b", "")),
         # Beyond the window, but too near to the positive to be a negative.
         ({"a": 1.0, "b": 0.75, "c": 0.74}, {**LOOSE, "last_negative_rank": 2}, ("a", "", "bc")),
         # A floor can leave a query without a positive: negatives then lie a margin below the floor.
@@ -134,7 +136,8 @@ def test_negatives_after_a_verdict_are_ordered_by_their_best_rank_in_a_list_thos
 
 
 @pytest.mark.parametrize(
-    ("num_ranked", "percent", "positives"), [(20, 10, 2), (19, 10, 1), (3, 10, 1), (10, 30, 3), (4, 100, 4)]
+    ("num_ranked", "percent", "positives"),
+    [(20, 10, 2), (19, 10, 1), (3, 10, 1), (3, 66.6, 1), (10, 30, 3), (4, 100, 4)],
 )
 def test_the_top_percent_of_a_ranking_is_positive_rounded_down_and_at_least_one(num_ranked, percent, positives):
     names = ALPHABET[:num_ranked]
