@@ -75,6 +75,7 @@ DIFFERENCES = {
     "the last reply can be read no more": lambda row: reply(row, 2, CHATTER),
     "the answer is empty now": lambda row: reply(row, 1, "<think>[1]"),
     "the verdict names what was not relevant": lambda row: reply(row, 2, "[1]"),
+    "the verdict was read beyond what was relevant": lambda row: (reply(row, 2, "[1]"), useful(row, 0), useful(row, 1)),
     "it was in windows": lambda row: row["traces"][2].update(window=0),
 }
 
