@@ -62,7 +62,7 @@ def job(ray_cluster, tmp_path_factory) -> TrainingJob:
     )
 
 
-def test_blocks_of_many_texts_are_tokenised_by_actors_as_the_encoder_does(job, tmp_path, monkeypatch):
+def test_blocks_of_many_texts_are_tokenised_by_actors_as_the_encoder_does(job, tmp_path, monkeypatch, capsys):
     topics = [f"how does {topic} work?" for topic in TOPICS]
     texts = pa.Table.from_arrays([["query"] * 6, [f"q{row}" for row in range(6)], topics], schema=TEXTS)
     monkeypatch.setattr(training, "_BLOCK_ROWS", 4)
@@ -74,6 +74,7 @@ def test_blocks_of_many_texts_are_tokenised_by_actors_as_the_encoder_does(job, t
     assert [tokens.tokens("query", f"q{row}") for row in range(6)] == expected
     assert [alone.tokens("query", f"q{row}") for row in range(6)] == expected
     assert len(alone.lengths("passage")) == 12
+    assert "tokenise: 6 texts in" in capsys.readouterr().out
 
 
 def test_a_run_that_loses_a_worker_gives_the_encoder_of_an_undisturbed_one(job):

@@ -1,6 +1,6 @@
 """Encode a corpus on Ray Data: an actor pool of encoders, the embeddings cached by what made them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import ray
 import torch
 
 from winnow.cluster.config import ClusterConfig
-from winnow.cluster.reading import read_row_groups
+from winnow.cluster.reading import RangeReader, RowRange, row_ranges
 from winnow.cluster.runtime import note_crowding, preflight, ray_session
 from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file
@@ -27,6 +27,8 @@ _PRECISION = "precision"
 _FEW_ROWS = 512
 _BLOCK_ROWS = 256
 """Passages in one task: enough to sort by length, few enough to share between actors and to show progress."""
+_MOST_BLOCKS = 4096
+"""Ray keeps a record of each task from the start, so those of large corpora are larger."""
 
 
 def embed_corpus(encoder: EncoderConfig, passages: Path, *, output: Path, cluster: ClusterConfig) -> Path:
@@ -80,38 +82,40 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     preflight("encoding", {"CPU": cluster.encoder_cpus, "GPU": cluster.encoder_gpus}, count=fewest)
     if not cluster.encoder_gpus:
         note_crowding("encoding", processes=most, threads=cluster.encoder_threads, cpus=cluster.encoder_cpus)
-    if pq.read_metadata(passages).num_rows <= _FEW_ROWS and not cluster.encoder_gpus:
+    num_passages = pq.read_metadata(passages).num_rows
+    blocks = row_ranges(passages, most=max(_BLOCK_ROWS, -(-num_passages // _MOST_BLOCKS)))
+    if num_passages <= _FEW_ROWS and not cluster.encoder_gpus:
         # An actor takes longer to start than these take.
-        here = build_encoder(encoder)
-        batches = pq.ParquetFile(passages).iter_batches(_BLOCK_ROWS, columns=_COLUMNS)
-        return (_encode(here, pa.Table.from_batches([batch])) for batch in batches)
-    dataset = read_row_groups(passages, columns=_COLUMNS)
+        here, reader = build_encoder(encoder), RangeReader(passages, columns=_COLUMNS)
+        return (_encode(here, reader.read(block)) for block in blocks)
+    # Numbers of blocks, which the actors read. Passages that Ray reads and cuts for them come in one block where it
+    # runs all of that as one task, and wait for a CPU where it does not.
+    dataset = ray.data.from_arrow([pa.table({"block": [number]}) for number in range(len(blocks))])
     dataset.context.execution_options.preserve_order = True
-    return (
-        dataset.repartition(target_num_rows_per_block=_BLOCK_ROWS)
-        .map_batches(
-            _Encoder,
-            fn_constructor_args=(encoder, cluster.encoder_threads),
-            batch_format="pyarrow",
-            batch_size=None,
-            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-            num_cpus=cluster.encoder_cpus,
-            num_gpus=cluster.encoder_gpus,
-            runtime_env={"env_vars": waiting_policy()},
-        )
-        .iter_batches(batch_format="pyarrow", batch_size=None)
-    )
+    return dataset.map_batches(
+        _Encoder,
+        fn_constructor_args=(encoder, cluster.encoder_threads, passages.absolute(), blocks),
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+        num_cpus=cluster.encoder_cpus,
+        num_gpus=cluster.encoder_gpus,
+        runtime_env={"env_vars": waiting_policy()},
+    ).iter_batches(batch_format="pyarrow", batch_size=None)
 
 
 class _Encoder:
     """One encoder in one actor. Safe to retry: equal passages give equal embeddings."""
 
-    def __init__(self, encoder: EncoderConfig, threads: int) -> None:
+    def __init__(self, encoder: EncoderConfig, threads: int, passages: Path, blocks: Sequence[RowRange]) -> None:
         torch.set_num_threads(threads)
         self._encoder = build_encoder(encoder)
+        self._passages = RangeReader(passages, columns=_COLUMNS)
+        self._blocks = blocks
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _encode(self._encoder, batch)
+    def __call__(self, numbers: pa.Table) -> pa.Table:
+        blocks = [self._blocks[number] for number in numbers["block"].to_pylist()]
+        return pa.concat_tables([_encode(self._encoder, self._passages.read(block)) for block in blocks])
 
 
 def _encode(encoder: DenseEncoder, batch: pa.Table) -> pa.Table:

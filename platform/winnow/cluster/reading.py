@@ -1,6 +1,7 @@
 """Parquet files as streams of blocks that fit a small object store."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,3 +32,39 @@ def _read(
     with pq.ParquetFile(path) as file:
         rows = file.read_row_groups(row_groups["id"].to_pylist(), columns=columns)
     return rows if keep is None else keep(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Some rows of a row group."""
+
+    row_group: int
+    start: int
+    num_rows: int
+
+
+def row_ranges(path: Path, *, most: int) -> list[RowRange]:
+    """All rows of ``path`` in order, at most ``most`` in a range."""
+    metadata = pq.read_metadata(path)
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return [
+        RowRange(number, start, min(most, size - start))
+        for number, size in enumerate(sizes)
+        for start in range(0, size, most)
+    ]
+
+
+class RangeReader:
+    """Reads ranges of one file. The row group of the last one is held, as the next is mostly in there."""
+
+    def __init__(self, path: Path, *, columns: Sequence[str]) -> None:
+        self._path = path
+        self._columns = columns
+        self._held: tuple[int, pa.Table] | None = None
+
+    def read(self, rows: RowRange) -> pa.Table:
+        """The rows of the range."""
+        if self._held is None or self._held[0] != rows.row_group:
+            with pq.ParquetFile(self._path) as file:
+                self._held = rows.row_group, file.read_row_group(rows.row_group, columns=list(self._columns))
+        return self._held[1].slice(rows.start, rows.num_rows)

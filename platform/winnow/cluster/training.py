@@ -18,10 +18,11 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from winnow.cluster.runtime import note_crowding, preflight
-from winnow.errors import DataError, WinnowError
+from winnow.errors import WinnowError
 from winnow.machine import keeping_signals, trouble_of, waiting_policy
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
+from winnow.progress import progress
 from winnow.training.job import TrainingJob, train_encoder
 from winnow.training.summary import TrainingSummary
 from winnow.training.texts import tokenised
@@ -42,7 +43,6 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
         pq.write_table(_Tokenise(encoder)(texts), building / "0.parquet")
     else:
         _tokenise_on_ray(blocks, encoder, building)
-        _check_shards(building, num_texts=texts.num_rows)
     try:
         os.rename(building, output)
     except OSError:
@@ -54,25 +54,24 @@ def tokenise(texts: pa.Table, encoder: EncoderConfig, output: Path) -> Path:
 
 
 def _tokenise_on_ray(blocks: list[pa.Table], encoder: EncoderConfig, building: Path) -> None:
-    ray.data.from_arrow(blocks).map_batches(
-        _Tokenise,
-        fn_constructor_args=(encoder,),
-        batch_format="pyarrow",
-        batch_size=_BLOCK_ROWS,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
-        num_cpus=1,
-    ).write_parquet(str(building))
-
-
-def _check_shards(directory: Path, *, num_texts: int) -> None:
-    """Raises ``DataError`` if shards that other machines wrote are not here."""
-    seen = sum(pq.read_metadata(path).num_rows for path in directory.glob("*.parquet"))
-    if seen != num_texts:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise DataError(
-            f"{num_texts:,} texts were tokenised into {str(directory.parent)!r}, and {seen:,} of them are seen from "
-            f"here; give `output` a folder that every machine shares and run the same command again"
+    shards = (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            _Tokenise,
+            fn_constructor_args=(encoder,),
+            batch_format="pyarrow",
+            batch_size=_BLOCK_ROWS,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(blocks), _MOST_TOKENIZERS)),
+            num_cpus=1,
         )
+        .iter_batches(batch_format="pyarrow", batch_size=None)
+    )
+    building.mkdir(parents=True)
+    with progress(sum(block.num_rows for block in blocks), label="tokenise", unit="texts") as bar:
+        # Written here, so that none can be missing: other machines may not share the folder.
+        for number, shard in enumerate(shards):
+            pq.write_table(shard, building / f"{number}.parquet")
+            bar.advance(shard.num_rows)
 
 
 def train_on_ray(job: TrainingJob) -> TrainingSummary:

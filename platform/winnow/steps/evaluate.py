@@ -1,6 +1,6 @@
 """Measure BM25, the encoder before training, the trained retriever, and it with BM25, on the same questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from winnow.files import read_json, replacing, write_json
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.encoder import build_encoder
 from winnow.models import content_hash
+from winnow.progress import progress
 from winnow.records import Query, ScoredPassage
 from winnow.retrieval.bm25 import BM25
 from winnow.retrieval.dense import ExactSearch
@@ -59,6 +60,9 @@ REPORTS = "table.json"
 TABLE = "table.md"
 PER_QUERY = "per_query.parquet"
 DEV = "dev"
+Search = Callable[[Sequence[str]], list[list[ScoredPassage]]]
+_BLOCK = 256
+"""Questions that are searched for, and counted, at a time."""
 
 PER_QUERY_VALUES = pa.schema(
     [
@@ -139,45 +143,57 @@ class _Systems:
         """Passage ids for every answerable question of ``split``, by system, as deep as the measures look."""
         judged = _answerable(split)
         queries = [query for query in split.queries if query.query_id in judged]
-        texts = [query.query for query in queries]
         depth = self._config.evaluate.depth
-        found = {
-            LEXICAL: self._lexical(split.corpus).search(texts, depth),
-            BASELINE: self._search_exactly(self._config.encoder, split.corpus, texts, depth),
-            TRAINED: self._search_trained(split.corpus, texts, depth),
+        systems: dict[str, Callable[[str, int], Search]] = {
+            LEXICAL: self._lexical,
+            BASELINE: partial(self._exact, self._config.encoder),
+            TRAINED: self._trained_one,
         }
         if "hybrid" in self._retriever.modes:
-            found[HYBRID] = self._search_both(split.corpus, texts, depth)
-        return {system: _as_rankings(queries, hits) for system, hits in found.items()}
+            systems[HYBRID] = self._both
+        # One at a time: each may hold the vectors of the whole corpus.
+        return {name: _ranked(name, split, queries, load(split.corpus, depth)) for name, load in systems.items()}
 
-    def _lexical(self, corpus: str) -> BM25:
+    def _lexical(self, corpus: str, depth: int) -> Search:
         if corpus not in self._bm25:
             self._bm25[corpus] = BM25.build(read_passages(self._inputs, corpus))
-        return self._bm25[corpus]
+        return partial(self._bm25[corpus].search, k=depth)
 
-    def _search_trained(self, corpus: str, texts: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
+    def _trained_one(self, corpus: str, depth: int) -> Search:
         """The version as it would be served; on another corpus than its own, its encoder without an index."""
         if corpus == MAIN_CORPUS:
-            return self._retriever.search(texts, depth)
-        return self._search_exactly(self._config.encoder.at(self._trained), corpus, texts, depth)
+            return partial(self._retriever.search, k=depth)
+        return self._exact(self._config.encoder.at(self._trained), corpus, depth)
 
-    def _search_both(self, corpus: str, texts: Sequence[str], depth: int) -> list[list[ScoredPassage]]:
-        """As ``_search_trained``, united with BM25's results."""
+    def _both(self, corpus: str, depth: int) -> Search:
+        """As ``_trained_one``, united with BM25's results."""
         if corpus == MAIN_CORPUS:
-            return self._retriever.search(texts, depth, mode="hybrid")
+            return partial(self._retriever.search, k=depth, mode="hybrid")
         fusion = self._config.serve.fusion
-        dense = self._search_trained(corpus, texts, max(depth, fusion.depth))
-        lexical = self._lexical(corpus).search(texts, max(depth, fusion.depth))
-        return [fuse_hits(*both, config=fusion, k=depth) for both in zip(dense, lexical, strict=True)]
+        searches = [load(corpus, max(depth, fusion.depth)) for load in (self._trained_one, self._lexical)]
 
-    def _search_exactly(
-        self, encoder: EncoderConfig, corpus: str, texts: Sequence[str], depth: int
-    ) -> list[list[ScoredPassage]]:
+        def search(texts: Sequence[str]) -> list[list[ScoredPassage]]:
+            found = zip(*(each(texts) for each in searches), strict=True)
+            return [fuse_hits(*both, config=fusion, k=depth) for both in found]
+
+        return search
+
+    def _exact(self, encoder_config: EncoderConfig, corpus: str, depth: int) -> Search:
         passages = passages_path(self._inputs, corpus)
-        path = embed_corpus(encoder, passages, output=self._config.output, cluster=self._config.cluster)
-        queries_QD = build_encoder(encoder).encode(texts, side="query")
+        path = embed_corpus(encoder_config, passages, output=self._config.output, cluster=self._config.cluster)
+        encoder = build_encoder(encoder_config)
         exact = ExactSearch(*read_embeddings(path), device=self._config.cluster.search_device)
-        return exact.search(queries_QD, k=depth)
+        return lambda texts: exact.search(encoder.encode(texts, side="query"), k=depth)
+
+
+def _ranked(system: str, split: Split, queries: Sequence[Query], search: Search) -> Rankings:
+    hits: list[list[ScoredPassage]] = []
+    with progress(len(queries), label=f"evaluate {split.name}: {system}", unit="questions") as bar:
+        for start in range(0, len(queries), _BLOCK):
+            found = search([query.query for query in queries[start : start + _BLOCK]])
+            hits += found
+            bar.advance(len(found))
+    return _as_rankings(queries, hits)
 
 
 def _as_rankings(queries: Sequence[Query], hits: Sequence[Sequence[ScoredPassage]]) -> Rankings:

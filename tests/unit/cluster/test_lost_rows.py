@@ -1,10 +1,7 @@
 """What workers on other machines wrote is counted before it passes for all."""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from winnow.cluster import training
 from winnow.cluster.sink import EvidenceSink
 from winnow.errors import DataError
 from winnow.steps import annotate
@@ -28,15 +25,3 @@ def test_evidence_with_one_row_for_each_pool_is_complete(tmp_path):
 def test_evidence_that_lacks_a_pool_or_has_one_twice_is_not_published(tmp_path, found, told):
     with pytest.raises(DataError, match=told):
         annotate._check_complete(KEYS, found, EvidenceSink(tmp_path))
-
-
-def test_tokens_that_another_machine_kept_to_itself_are_not_taken_for_all(tmp_path):
-    for name in ("0", "1"):
-        (tmp_path / "tokens").mkdir(exist_ok=True)
-        pq.write_table(pa.table({"id": ["a", "b"]}), tmp_path / "tokens" / f"{name}.parquet")
-
-    training._check_shards(tmp_path / "tokens", num_texts=4)
-    with pytest.raises(DataError, match=r"5 texts were tokenised .* 4 of them are seen from here; give `output`"):
-        training._check_shards(tmp_path / "tokens", num_texts=5)
-
-    assert not (tmp_path / "tokens").exists()
