@@ -110,6 +110,7 @@ def test_what_would_make_replies_unreadable_is_refused(settings, problem):
 def checkpoint(folder, template):
     characters(template, marks=("<think>", "</think>")).save_pretrained(folder)
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
     return folder
 
 
