@@ -237,3 +237,12 @@ def test_a_batch_without_a_valid_row_still_reaches_the_temperature():
     loss(torch.ones(2, 3), labels([[0, 0, 0]] * 2)).sum().backward()
 
     assert loss.log_temperature.grad.item() == 0
+
+
+def test_two_known_utilities_make_one_margin():
+    """The scores differ by 1, the utilities by 2: the squared error is 1, over one margin."""
+    loss = build_loss(config_of("MarginMSE", temperature=1))
+
+    losses = loss(torch.tensor([[1.0, 0.0, 5.0]]), labels([[0, 0, 0]], utility=[[2.0, 0.0, -math.inf]]))
+
+    assert losses.tolist() == [1.0]
