@@ -1,7 +1,8 @@
 """Small changes of Python source that a test should notice. Knows no tests and no files.
 
 Changed are arithmetic, comparisons, boolean logic, numbers and bounds of slices. Left alone is what cannot make a
-result wrong, or is not for a test of behaviour: texts and messages, defaults, annotations, ``assert`` and ``strict=``.
+result wrong, or is not for a test of behaviour: texts and messages, defaults, annotations, ``assert`` and ``strict=``,
+how much of a text a ``_quote`` repeats, and the number of a ``..._VERSION``.
 """
 
 import ast
@@ -158,6 +159,10 @@ class _Sites:
 def _worth_changing(node: ast.AST) -> Iterator[ast.AST]:
     match node:
         case ast.JoinedStr() | ast.Raise() | ast.Assert() | ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+            return
+        case ast.FunctionDef(name="_quote"):
+            return
+        case ast.Assign(targets=[ast.Name(id=name)]) if name.endswith("_VERSION"):
             return
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             yield from node.body

@@ -83,11 +83,12 @@ def test_other_questions_are_refused():
         compare({"q1": 1.0}, {"q2": 1.0})
 
 
-def test_interval_of_the_mean_equals_scipys():
-    values = [0.1, 0.9, 0.4, 0.7, 0.3]
-
-    low, high = mean_interval(values)
-
+@pytest.mark.parametrize("values", [[0.1, 0.9, 0.4, 0.7, 0.3], [0.2, 0.6]])
+def test_interval_of_the_mean_equals_scipys(values):
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+    assert mean_interval(values) == pytest.approx((expected.low, expected.high))
+
+
+def test_interval_of_one_value_is_the_value():
     assert mean_interval([0.4]) == (0.4, 0.4)

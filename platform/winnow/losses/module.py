@@ -99,7 +99,8 @@ class UtilityLoss(Loss):
     def __init__(self, config: LossConfig) -> None:
         super().__init__(config)
         self._objective = {"KL": objectives.kl_utility, "MarginMSE": objectives.margin_mse}[config.objective]
-        self._utility_temperature = config.utility_temperature or 1.0
+        assert config.utility_temperature is not None, "losses/config.py requires it of distillation objectives"
+        self._utility_temperature = config.utility_temperature
 
     def forward(self, scores_QP: Tensor, labels: ScoreLabels) -> Tensor:
         assert labels.utility_QP is not None, "training/batches.py gives utilities to distillation objectives"

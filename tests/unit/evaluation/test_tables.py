@@ -1,6 +1,7 @@
 """What a reader of the comparison is told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,9 @@ from winnow.config import build_config
 from winnow.errors import ConfigError
 from winnow.evaluation.config import EvaluateConfig
 from winnow.evaluation.plots import plot_report
+from winnow.evaluation.significance import PairedTest
 from winnow.evaluation.tables import (
+    Comparison,
     render_markdown,
     render_notes,
     render_terminal,
@@ -62,6 +65,9 @@ def test_terminal_shows_the_same_numbers():
         console.print(render_terminal(report(*USUAL)))
 
     assert all(text in capture.get() for text in ["docs: 4 questions", "BM25", "0.375", "0.688", "trained vs BM25"])
+    # Below the title, around the header, between the four systems and the four tests, at the end.
+    rules = [number for number, line in enumerate(capture.get().splitlines()) if not any(map(str.isalnum, line))]
+    assert rules == [1, 3, 8, 13]
 
 
 def test_notes_say_what_could_have_been_detected():
@@ -75,10 +81,29 @@ def test_notes_say_what_could_have_been_detected():
     assert notes[-1] == "Questions left out because their qrels name no useful passage: 3."
 
 
-def test_equal_systems_are_called_so():
-    notes = render_notes(report([0.0, 0.5], [0.5, 0.5], [0.5, 0.5]))
+def test_equal_systems_are_called_so_and_so_is_one_gain_on_every_question():
+    equal = render_notes(report([0.0, 0.5], [0.5, 0.5], [0.5, 0.5]))
+    shifted = render_notes(report([0.0, 0.5], [0.25, 0.5], [0.5, 0.75]))
 
-    assert "no difference observed" in notes[0]
+    assert "no difference observed" in equal[0]
+    assert "+0.250 on every question" in shifted[0]
+
+
+@pytest.mark.parametrize(
+    ("p_value", "cell", "said"),
+    [
+        (0.0009, "<.001", "significant (p < .001)"),
+        (0.001, ".001", "significant (p = .001)"),
+        (0.05, ".050", "not significant (p = .050)"),
+        (1.0, "1.000", "not significant (p = 1.000)"),
+    ],
+)
+def test_a_p_value_has_three_digits_and_is_significant_below_the_level(p_value, cell, said):
+    tests = dict.fromkeys(CONFIG.measures, PairedTest(100, 0.1, p_value, 0.05))
+    shown = replace(report(*USUAL), comparisons=(Comparison("trained", "off-the-shelf", tests),))
+
+    assert f"| p: trained vs off-the-shelf | {cell} | {cell} |" in render_markdown(shown)
+    assert render_notes(shown)[0].startswith(f"nDCG@10, trained against off-the-shelf: +0.100, {said}. With 100")
 
 
 def test_one_question_is_called_too_few():
@@ -108,6 +133,18 @@ def test_plot_of_equal_numbers_has_equal_bytes(tmp_path):
 def test_measures_that_cannot_be_used_are_named(settings):
     with pytest.raises(ConfigError, match=r"MRR|primary"):
         build_config(EvaluateConfig, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "refused"),
+    [("significance_level", [0.001, 0.499], [0, 0.5]), ("power", [0.501, 0.999], [0.5, 1])],
+)
+def test_levels_and_powers_outside_their_range_are_refused(name, accepted, refused):
+    for value in accepted:
+        assert getattr(build_config(EvaluateConfig, {name: value}), name) == value
+    for value in refused:
+        with pytest.raises(ConfigError, match=name):
+            build_config(EvaluateConfig, {name: value})
 
 
 def test_search_goes_as_deep_as_the_deepest_measure():

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from winnow.errors import JudgmentParseError
-from winnow.judging.parsing import labels_pattern, parse_ranking, parse_selection
+from winnow.judging.parsing import labels_pattern, parse_answer, parse_ranking, parse_selection
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,12 @@ def test_the_pattern_allows_only_labels_and_ends(reply, is_allowed):
 
 
 def test_the_pattern_of_one_label_and_of_a_ranking():
-    assert re.fullmatch(labels_pattern([7], separator=", "), "[7]")
-    assert not re.fullmatch(labels_pattern([7], separator=", "), "[7], [7]")
+    assert labels_pattern([7], separator=", ") == r"\[none\]|\[(?:7)\]"
     assert re.fullmatch(labels_pattern([1, 2], separator=" > "), "[2] > [1]")
+
+
+def test_an_answer_is_what_is_left_without_the_space_around_it_and_must_not_be_empty():
+    assert parse_answer(" In 1969. \n") == "In 1969."
+    for reply in ("", " \n"):
+        with pytest.raises(JudgmentParseError, match="empty"):
+            parse_answer(reply)

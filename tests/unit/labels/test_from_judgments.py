@@ -201,6 +201,10 @@ def test_at_equal_ranks_a_draw_by_seed_and_query_decides_not_the_id_nor_the_orde
         ({"first_negative_rank": 1}, "first_negative_rank"),
         ({"min_score": "best"}, "min_score"),
         ({"top_percent": 0}, "top_percent"),
+        ({"top_percent": 100.5}, "top_percent"),
+        ({"negative_margin": -0.1}, "negative_margin"),
+        ({"max_negatives": -1}, "max_negatives"),
+        ({"min_score": "calibrated", "calibration_queries": 0}, "calibration_queries"),
         ({"positives": "useful", "negative_margin": 0.5}, "negative_margin has no effect with positives: useful"),
         ({"positives": "rank", "first_negative_rank": 3}, "first_negative_rank has no effect"),
         ({"positives": "score", "top_percent": 20}, "top_percent has no effect"),
@@ -213,6 +217,19 @@ def test_at_equal_ranks_a_draw_by_seed_and_query_decides_not_the_id_nor_the_orde
 def test_settings_that_make_no_sense_or_no_difference_are_refused(settings, named):
     with pytest.raises(ConfigError, match=named):
         build_config(LabelConfig, settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_positives": 1, "max_negatives": 0},
+        {"top_percent": 0.5},
+        {"max_drop": 0, "negative_margin": 0, "first_negative_rank": 2, "last_negative_rank": 2},
+        {"min_score": "calibrated", "calibration_queries": 1},
+    ],
+)
+def test_the_smallest_settings_that_make_sense_are_taken(settings):
+    assert build_config(LabelConfig, settings).model_dump(include=set(settings)) == settings
 
 
 def test_a_threshold_is_a_number_or_to_be_calibrated():

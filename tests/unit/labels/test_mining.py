@@ -89,3 +89,7 @@ def test_what_was_mined_too_close_and_without_is_counted_over_examples():
 def test_windows_and_margins_that_make_no_sense_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings)) if len(settings) == 1 else "last_rank=4"):
         build_config(MiningConfig, settings)
+
+
+def test_the_hardest_passage_alone_can_be_asked_for():
+    assert mined(margin=None, first_rank=1, last_rank=1) == mined(margin=None, max_negatives=1) == "a"

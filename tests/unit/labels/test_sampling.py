@@ -240,6 +240,7 @@ def test_a_share_of_the_queries_is_cleaned_and_vetoed_also_with_labels_of_the_ju
         ({"labels": "human", "human_share": 0}, "leaves no positive"),
         ({"labels": "union", "human_positives": "exclude"}, "take labels: llm"),
         ({"human_share": 1.5, "labels": "union"}, "human_share"),
+        ({"human_share": -0.5, "labels": "union"}, "human_share"),
         ({"group_size": 1}, "group_size"),
         ({"max_positives": 0}, "max_positives"),
         ({"policy": "two"}, "policy"),

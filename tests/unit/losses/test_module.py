@@ -138,11 +138,11 @@ def test_a_batch_without_a_valid_row_has_an_empty_loss_that_still_reaches_the_sc
     assert scores.grad.abs().sum() == 0
 
 
-def test_infonce_refuses_several_positives():
+def test_infonce_refuses_several_positives_in_any_row():
     loss = build_loss(LossConfig(objective="InfoNCE", temperature=1))
 
     with pytest.raises(DataError, match="random_one"):
-        loss(torch.zeros(1, 3), labels([[1, 1, 0]]))
+        loss(torch.zeros(2, 3), labels([[1, 0, 0], [1, 1, 0]]))
 
 
 @pytest.mark.parametrize("objective", ["KL", "MarginMSE"])
