@@ -1,11 +1,14 @@
 """Encoding a corpus on Ray Data: order, cache, several actors, bad input."""
 
+import os
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny_models import tiny_encoder
 
 from winnow import schema
+from winnow.cluster import encoding
 from winnow.cluster.config import ClusterConfig
 from winnow.cluster.encoding import embed_corpus, embeddings_path
 from winnow.errors import ConfigError, DataError
@@ -15,6 +18,14 @@ from winnow.records import Passage
 from winnow.retrieval.embeddings import read_embeddings
 
 PASSAGES = [Passage(f"p{(17 * row) % 600:03d}", f"word{row} " * (1 + row % 7), title=f"t{row}") for row in range(600)]
+
+
+class ActivelyWaiting(encoding._Encoder):
+    """Refuses to work in a process that waits otherwise."""
+
+    def __call__(self, batch):
+        assert os.environ["OMP_WAIT_POLICY"] == "active"
+        return super().__call__(batch)
 
 
 @pytest.fixture
@@ -31,7 +42,12 @@ def write_corpus(path, passages):
     return schema.write_dataset(path, schema.to_table(passages, schema.PASSAGES))
 
 
-def test_a_corpus_is_encoded_once_in_its_own_order_by_several_actors(ray_cluster, tmp_path, encoder, capsys):
+def test_a_corpus_is_encoded_once_in_its_own_order_by_several_actors(
+    ray_cluster, tmp_path, encoder, capsys, monkeypatch
+):
+    # Of this process, which is none of the Ray's, as on a cluster that is joined.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.setattr(encoding, "_Encoder", ActivelyWaiting)
     corpus = write_corpus(tmp_path / "corpus.parquet", PASSAGES)
     cluster = ClusterConfig(encoder_actors=(2, 2), encoder_threads=1)
 

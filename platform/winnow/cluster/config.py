@@ -4,6 +4,9 @@ from typing import Literal
 
 from winnow.config import Config, speed_knob
 
+SMALLEST_STORE_MB = 100
+"""Ray refuses a store of less than 75 MiB."""
+
 
 class ClusterConfig(Config):
     """The local Ray that is started when no cluster is joined. ``RAY_ADDRESS`` joins one."""
@@ -11,7 +14,7 @@ class ClusterConfig(Config):
     num_cpus: int | None = speed_knob(None, ge=1)
     """CPUs of the local Ray; all cores by default."""
 
-    object_store_mb: int = speed_knob(512, ge=100)
+    object_store_mb: int = speed_knob(512, ge=SMALLEST_STORE_MB)
     """Object store of the local Ray. Data streams through it in blocks, so it need not hold a corpus."""
 
     encoder_actors: tuple[int, int] = speed_knob((1, 1))

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from winnow.cluster.config import SMALLEST_STORE_MB
 from winnow.errors import ConfigError
 
 _SCRATCH_BYTES = 38
@@ -38,17 +39,17 @@ def place_object_store(size_mb: int, scratch: str) -> str | None:
     Ray itself looks at shared memory only, and would run into a full disk later. Raises ``ConfigError`` where
     neither has room.
     """
-    shared_mb, scratch_mb = _free_mb(_SHARED_MEMORY), _free_mb(scratch)
-    way_out = (
-        f"give it more (docker run --shm-size={size_mb + 64}m, or mount -o remount,size={size_mb + 64}m "
-        f"{_SHARED_MEMORY}), or set cluster.object_store_mb to less (100 at least)"
-    )
-    trouble = f"{_SHARED_MEMORY} has {shared_mb:,} MB free, too little for an object store of {size_mb:,} MB"
+    shared_mb, scratch_mb, elsewhere = _free_mb(_SHARED_MEMORY), _free_mb(scratch), os.path.dirname(scratch)
     if shared_mb >= size_mb:
         return None
+    trouble = f"{_SHARED_MEMORY} has {shared_mb:,} MB free, too little for an object store of {size_mb:,} MB"
+    more = f"{size_mb + 64}m"
+    way_out = f"give it more (docker run --shm-size={more}, or mount -o remount,size={more} {_SHARED_MEMORY})"
+    if shared_mb >= SMALLEST_STORE_MB:
+        way_out += f", or set cluster.object_store_mb={shared_mb}"
     if scratch_mb < size_mb:
-        raise ConfigError(f"{trouble}, and so has {os.path.dirname(scratch)} with {scratch_mb:,} MB; {way_out}")
-    print(f"note: {trouble}, so it lies in {os.path.dirname(scratch)}, which is slower; {way_out}", file=sys.stderr)
+        raise ConfigError(f"{trouble}, and so has {elsewhere} with {scratch_mb:,} MB; {way_out}")
+    print(f"note: {trouble}, so it lies in {elsewhere}, which is slower; {way_out}", file=sys.stderr)
     return scratch
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from winnow.api.config import ServeConfig
 from winnow.cluster.config import ClusterConfig
-from winnow.cluster.runtime import ray_session
+from winnow.cluster.runtime import note_crowding, ray_session
+from winnow.cluster.serving import plan_serving, retriever_application
 from winnow.errors import ConfigError
 
 ADDRESSES = {
@@ -64,3 +66,41 @@ def test_a_ray_that_does_not_start_is_said_in_a_line_and_leaves_nothing(no_ray, 
 
     assert "\n" not in str(caught.value)
     folder.rmdir()  # which is empty
+
+
+# Processes, threads, CPUs that each reserves; what is said on a Ray of 4 CPUs and a machine of 2 cores.
+CROWDS = [
+    (2, 1, 1, None),
+    (1, 3, 1, "1 processes x 3 threads on 2 cores"),
+    (9, 1, 1, "4 processes x 1 threads on 2 cores"),
+    (9, 1, 2, None),
+    (1, 3, 8, "1 processes x 3 threads on 2 cores"),
+    (2, 2, 0, "2 processes x 2 threads on 2 cores"),
+    (8, 0, 1, None),
+]
+
+
+@pytest.mark.parametrize(("processes", "threads", "cpus", "said"), CROWDS)
+def test_more_threads_than_cores_are_said_of_the_processes_that_ray_has_room_for(
+    monkeypatch, capsys, processes, threads, cpus, said
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+    note_crowding("judging", processes=processes, threads=threads, cpus=cpus)
+
+    err = capsys.readouterr().err
+    assert (said or "") in err
+    assert err.count("\n") == (0 if said is None else 1)
+
+
+@pytest.mark.parametrize("replicas", [1, (1, 2)])
+def test_replicas_wait_as_was_chosen_here_on_any_node(monkeypatch, tmp_path, replicas):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.delenv("WINNOW_HAPROXY_LIMITS", raising=False)
+    plan = plan_serving("somewhere", ServeConfig(num_replicas=replicas), output=tmp_path)
+
+    deployment = retriever_application(plan)._bound_deployment
+
+    assert deployment.ray_actor_options["runtime_env"]["env_vars"] == {"OMP_WAIT_POLICY": "active"}

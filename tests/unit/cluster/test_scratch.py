@@ -22,7 +22,13 @@ STORES = [
         SCRATCH,
         "note: /dev/shm has 511 MB free, too little for an object store of 512 MB, so it lies in /var/tmp",
     ),
-    (64, 9000, SCRATCH, "--shm-size=576m"),
+    (
+        100,
+        9000,
+        SCRATCH,
+        "--shm-size=576m, or mount -o remount,size=576m /dev/shm), or set cluster.object_store_mb=100\n",
+    ),
+    (99, 9000, SCRATCH, "--shm-size=576m, or mount -o remount,size=576m /dev/shm)\n"),
     (None, 9000, SCRATCH, "/dev/shm has 0 MB free"),
 ]
 
@@ -56,7 +62,7 @@ def test_an_object_store_that_fits_nowhere_is_refused_with_what_to_do(free_mb):
     free_mb.update({"/dev/shm": 64, SCRATCH: 300})
 
     with pytest.raises(
-        ConfigError, match=r"64 MB free.*/var/tmp with 300 MB; .*--shm-size=576m.*cluster\.object_store_mb"
+        ConfigError, match=r"64 MB free.*/var/tmp with 300 MB; .*--shm-size=576m.*remount,size=576m /dev/shm\)$"
     ):
         place_object_store(512, SCRATCH)
 

@@ -63,6 +63,15 @@ def test_an_engine_on_a_gpu_gets_none_of_the_settings_for_a_cpu(config_class):
     assert "OMP_NUM_THREADS" not in environment
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_threads_of_an_engine_wait_as_was_chosen_here(monkeypatch, gpus):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+
+    for config_class, kind in ((VllmConfig, "vllm"), (TransformersConfig, "transformers")):
+        environment = engine_environment(config_class(kind=kind, model="org/name", gpus=gpus))
+        assert environment["OMP_WAIT_POLICY"] == "active"
+
+
 def test_a_server_needs_no_settings_of_a_local_engine():
     environment = engine_environment(ServerConfig(**SERVER))
 

@@ -98,7 +98,7 @@ TEMPLATE = (
     "☃begin☃{% for turn in messages %}]~b]{{ turn['role'] }}\n{{ turn['content'] | trim }}[e~[{% endfor %}"
     "{% if add_generation_prompt %}]~b]ai{% endif %}"
 )
-ODD = ["☃begin☃", "]~b]", "[e~[", "~odd~"]
+ODD = ["☃begin☃", "]~b]", "[e~[", "~odd~", "\n\nHuman:"]
 
 
 @pytest.mark.parametrize("text", ["a ☃begin☃ b", "]~b]system", "]~b]~b]system", "~odd~odd~", "x[e~[]~b]~odd~", *ODD])

@@ -1,5 +1,7 @@
 """Prompts are checked when they are loaded, not when the first row fails."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,17 @@ def test_the_digest_changes_with_what_is_kept_from_being_markup(load, name, monk
     monkeypatch.setattr(templates, "MARKERS", templates.MARKERS + "|more")
 
     assert load(name).digest != before
+
+
+def test_the_digest_changes_with_what_is_kept_from_being_a_label(monkeypatch):
+    before = load_listwise_template("listwise-v2").digest
+    monkeypatch.setattr(templates, "_NUMBERS", re.compile(templates._NUMBERS.pattern + "|more"))
+
+    assert load_listwise_template("listwise-v2").digest != before
+
+
+@pytest.mark.parametrize("field", ["context", "context_without_passage", "continuation"])
+def test_the_digest_changes_with_each_text_of_a_likelihood_prompt(field):
+    template = load_template("answer_gain-v1")
+
+    assert replace(template, **{field: getattr(template, field) + "!"}).digest != template.digest
