@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, SearchOptions
+from winnow.api.protocol import EmbeddingAnswer, Readiness, SearchAnswer, SearchOptions, TextTooLongError
 from winnow.modeling.protocol import Side
 from winnow.records import Passage, ScoredPassage
 from winnow.retrieval.filtering import Filter
@@ -38,9 +38,14 @@ class OverlapSearcher:
             await self.pause.wait()
         return SearchAnswer(self.version, [self._rank(query, options)[: options.k] for query in queries])
 
-    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
+    async def embed(self, texts: Sequence[str], side: Side, *, truncate: bool = True) -> EmbeddingAnswer:
+        """Vectors, as of an encoder that takes 100 words."""
+        is_cut = [len(text.split()) > 100 for text in texts]
+        if any(is_cut) and not truncate:
+            raise TextTooLongError(f"input.{is_cut.index(True)} has more than 100 words")
         embeddings_ND = HashEncoder(dimension=8).encode([f"{side} {text}" for text in texts], side=side)
-        return EmbeddingAnswer(self.version, embeddings_ND, sum(len(text.split()) for text in texts))
+        num_words = sum(min(100, len(text.split())) for text in texts)
+        return EmbeddingAnswer(self.version, embeddings_ND, num_words, num_truncated=sum(is_cut))
 
     def readiness(self) -> Readiness:
         return self.state

@@ -159,6 +159,26 @@ def test_an_answer_is_typed(ask):
     assert service.sent == {"query": "how?", "k": 2, "mode": "dense"}
 
 
+def test_what_was_cut_is_told(ask):
+    hit = {"passage_id": "a", "score": 1.0, "title": ""}
+    found = {"results": [[hit], []], "version": "v1"}
+    vectors = {"data": [{"index": 0, "embedding": "AACAPw=="}], "model": "v1"}
+
+    assert ask(Service({**found, "words_cut": [0, 7]}), "search", ["a", "b"]).words_cut == (0, 7)
+    assert ask(Service({**found, "words_cut": [3]}), "search_one", "a").words_cut == (3,)
+    assert ask(Service(found), "search", ["a", "b"]).words_cut == ()
+    assert ask(Service({**vectors, "truncated": 1}), "embed", ["a"]).truncated == 1
+    assert ask(Service(vectors), "embed", ["a"]) == [[1.0]]
+
+
+def test_texts_are_only_cut_where_that_is_wanted(ask):
+    service = Service({"data": [], "model": "v1", "truncated": 0})
+
+    ask(service, "embed", ["a"], truncate=False)
+
+    assert service.sent["truncate"] is False
+
+
 def test_health_readiness_and_versions(ask):
     assert ask(Service({"status": "ok"}), "health")
     assert ask(Service({"version": "v1"}), "ready") == "v1"

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from winnow.answering.generating import Answered, Answerer, GeneratorFailedError
 from winnow.answering.prompting import QuestionTooLongError, Shown
+from winnow.api.aside import aside
 from winnow.api.bodies import describe_body, json_response, read_body
 from winnow.api.checks import check_k, check_text
 from winnow.api.config import ApiConfig
@@ -51,7 +52,7 @@ def answer_router(
         check_text("query", asked.query, max_chars=config.max_query_chars)
         note_queries(request, [asked.query])
         k = config.answer_passages if asked.k is None else asked.k
-        check_k(k, most=config.max_k)
+        check_k(k, config)
         answerer = await generator.get()
         found = await searcher.search([asked.query], SearchOptions(k, asked.mode, read_filter(asked.filter)))
         return json_response(_render(await _answer(answerer, asked.query, found, metrics), found, answerer.model))
@@ -65,22 +66,24 @@ class _Generator:
     def __init__(self, build_engine: BuildEngine, config: ApiConfig) -> None:
         self._build_engine = build_engine
         self._config = config
-        self._building = asyncio.Lock()
-        self._answerer: Answerer | None = None
+        self._building: asyncio.Task[Answerer] | None = None
 
     async def get(self) -> Answerer:
         """The generator; refuses with 424 while it cannot be reached."""
-        async with self._building:
-            if self._answerer is None:
-                self._answerer = await self._build()
-        return self._answerer
+        if self._building is None or _has_failed(self._building):
+            self._building = asyncio.create_task(self._build())
+        try:
+            # Whoever stops waiting leaves it to the others: a server that hangs is tried once, not by each of them.
+            return await asyncio.shield(self._building)
+        except ConfigError:
+            raise refuse(424, "the generator cannot be reached; the server's log says why") from None
 
     async def _build(self) -> Answerer:
         try:
-            engine = await asyncio.to_thread(self._build_engine)
+            engine = await aside(self._build_engine)
         except ConfigError as error:
             _log.warning("the generator cannot be used: %s", error)
-            raise refuse(424, "the generator cannot be reached; the server's log says why") from None
+            raise
         config = self._config
         return Answerer(
             engine,
@@ -88,6 +91,10 @@ class _Generator:
             max_reasoning_tokens=config.answer_max_reasoning_tokens,
             log_errors=config.log_queries,
         )
+
+
+def _has_failed(task: asyncio.Task[Answerer]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def _answer(answerer: Answerer, query: str, found: SearchAnswer, metrics: Metrics) -> Answered:

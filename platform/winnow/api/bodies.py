@@ -4,6 +4,9 @@ FastAPI would parse with one library and check with another, and check what we a
 tells the OpenAPI description what it cannot see then.
 """
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jiter
@@ -16,6 +19,11 @@ from pydantic import BaseModel, ValidationError
 from winnow.api.errors import refuse
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
+
+_QUICK_VALUES = 100
+"""Rendered in the event loop, in less time than a thread would take to hand over."""
+# One, so that however many large answers there are, the event loop shares the interpreter with one of them.
+_RENDERING = ThreadPoolExecutor(1, thread_name_prefix="winnow-answers")
 
 
 async def read_body(request: Request, model: type[BodyT]) -> BodyT:
@@ -39,7 +47,26 @@ async def read_body(request: Request, model: type[BodyT]) -> BodyT:
 
 def json_response(content: Any) -> Response:
     """``content`` as JSON: plain values, dataclasses, arrays of float32. A field of ``None`` is ``null``."""
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    return Response(_dump(content), media_type="application/json")
+
+
+async def json_response_of(render: Callable[[], Any], *, num_values: int) -> Response:
+    """What ``render`` gives, as JSON. With many values, passages or numbers, this is done beside the event loop.
+
+    What is large in it should be a ``piece`` each: one call of the JSON library holds the interpreter's lock.
+    """
+    if num_values <= _QUICK_VALUES:
+        return json_response(render())
+    return await asyncio.get_running_loop().run_in_executor(_RENDERING, lambda: json_response(render()))
+
+
+def piece(content: Any) -> orjson.Fragment:
+    """``content`` as JSON already, to be put into a larger answer."""
+    return orjson.Fragment(_dump(content))
+
+
+def _dump(content: Any) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def describe_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from winnow.api.config import ApiConfig
 from winnow.api.errors import refuse
 
 
@@ -21,7 +22,13 @@ def check_text(field: str, text: str, *, max_chars: int) -> None:
         raise refuse(422, f"{field} has {len(text)} characters, at most {max_chars} are allowed")
 
 
-def check_k(k: int, *, most: int) -> None:
-    """Refuses to give more passages than allowed."""
-    if k > most:
-        raise refuse(422, f"k: {k} is more than the {most} passages allowed per query")
+def check_k(k: int, config: ApiConfig, *, num_queries: int = 1) -> None:
+    """Refuses to give more passages than allowed, for a query or in one answer."""
+    if k > config.max_k:
+        raise refuse(422, f"k: {k} is more than the {config.max_k} passages allowed per query")
+    if k * num_queries > config.max_results:
+        raise refuse(
+            422,
+            f"k: {k} for each of {num_queries} queries is {k * num_queries} passages, at most {config.max_results} are "
+            f"allowed in one answer; ask for fewer, or in several requests",
+        )

@@ -23,6 +23,9 @@ class ApiConfig(Config):
     max_k: int = Field(default=1000, ge=1)
     """Most passages that may be asked for per query."""
 
+    max_results: int = Field(default=16_000, ge=1)
+    """Most passages in one answer: k times the number of queries."""
+
     max_query_chars: int = Field(default=4000, ge=1)
     """Longest query, in characters. The encoder cuts at its own token limit, which is far shorter."""
 

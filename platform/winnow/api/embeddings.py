@@ -4,12 +4,14 @@ Legend: N texts, D dimension.
 """
 
 import base64
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
+from numpy.typing import NDArray
 
-from winnow.api.bodies import describe_body, json_response, read_body
+from winnow.api.bodies import describe_body, json_response_of, piece, read_body
 from winnow.api.checks import check_texts
 from winnow.api.config import ApiConfig
 from winnow.api.errors import describe_errors, refuse
@@ -18,6 +20,8 @@ from winnow.api.models import EmbeddingsRequest, EmbeddingsResponse
 from winnow.api.protocol import EmbeddingAnswer, Searcher
 
 _ALIAS = "winnow"
+_NUMBERS_LIKE_A_PASSAGE = 100
+"""Numbers that take as long to render as a passage."""
 
 
 def embeddings_router(searcher: Searcher, config: ApiConfig) -> APIRouter:
@@ -36,10 +40,11 @@ def embeddings_router(searcher: Searcher, config: ApiConfig) -> APIRouter:
         asked = await read_body(request, EmbeddingsRequest)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         check_texts("input", texts, most=config.max_queries, max_chars=config.max_text_chars)
-        answer = await searcher.embed(texts, asked.input_type)
+        answer = await searcher.embed(texts, asked.input_type, truncate=asked.truncate)
         # Of the answer, not before it: a swap in between would make it another version's.
         _check_model(asked, answer)
-        return json_response(_render(answer, encoding_format=asked.encoding_format))
+        render = partial(_render, answer, encoding_format=asked.encoding_format)
+        return await json_response_of(render, num_values=answer.embeddings_ND.size // _NUMBERS_LIKE_A_PASSAGE)
 
     return router
 
@@ -55,12 +60,18 @@ def _check_model(asked: EmbeddingsRequest, answer: EmbeddingAnswer) -> None:
 def _render(answer: EmbeddingAnswer, *, encoding_format: str) -> dict[str, Any]:
     embeddings_ND = np.ascontiguousarray(answer.embeddings_ND, dtype="<f4")
     data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": base64.b64encode(row_D).decode() if encoding_format == "base64" else row_D,
-        }
+        piece({"object": "embedding", "index": index, "embedding": _encode(row_D, encoding_format)})
         for index, row_D in enumerate(embeddings_ND)
     ]
     usage = {"prompt_tokens": answer.num_tokens, "total_tokens": answer.num_tokens}
-    return {"object": "list", "data": data, "model": answer.version, "usage": usage}
+    return {
+        "object": "list",
+        "data": data,
+        "model": answer.version,
+        "usage": usage,
+        "truncated": answer.num_truncated,
+    }
+
+
+def _encode(row_D: NDArray[np.float32], encoding_format: str) -> str | NDArray[np.float32]:
+    return base64.b64encode(row_D).decode() if encoding_format == "base64" else row_D

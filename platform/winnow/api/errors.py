@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from winnow.api.protocol import NotReadyError, SwapBusyError, SwapRefusedError
+from winnow.api.protocol import NotReadyError, SwapBusyError, SwapRefusedError, TextTooLongError
 from winnow.errors import DataError, IndexMismatchError
 
 ErrorType = Literal[
@@ -101,6 +101,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_client_gone)
     app.add_exception_handler(DataError, _on_data_error)
+    app.add_exception_handler(TextTooLongError, _on_text_too_long)
     app.add_exception_handler(SwapRefusedError, _on_swap_refused)
     app.add_exception_handler(SwapBusyError, _on_not_now)
     app.add_exception_handler(NotReadyError, _on_not_now)
@@ -179,6 +180,10 @@ async def _on_data_error(request: Request, error: Exception) -> Response:
         # The version is broken, which the caller cannot help.
         raise error
     return error_answer(request.scope, 422, str(error))
+
+
+async def _on_text_too_long(request: Request, error: Exception) -> Response:
+    return error_answer(request.scope, 413, str(error))
 
 
 async def _on_swap_refused(request: Request, error: Exception) -> Response:

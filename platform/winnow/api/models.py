@@ -63,10 +63,12 @@ class SearchResponse(_Answer):
 
     results: list[list[Hit]]
     version: str
+    words_cut: list[int] | None = None
+    """How many different words of each query BM25 left out, the most frequent ones. Left out if there were none."""
 
 
 class EmbeddingsRequest(_Body):
-    """Body of ``POST /v1/embeddings``, as OpenAI's with one field more, ``input_type``."""
+    """Body of ``POST /v1/embeddings``, as OpenAI's with two fields more, ``input_type`` and ``truncate``."""
 
     input: str | Texts
     """One text or several. Token ids are refused: they would be another tokenizer's."""
@@ -82,6 +84,9 @@ class EmbeddingsRequest(_Body):
 
     input_type: Side = "query"
     """How the encoder is to read the texts; its prefixes may differ."""
+
+    truncate: bool = True
+    """Whether a text that is too long for the encoder is cut; with ``false`` the request is answered 413 instead."""
 
     user: str | None = None
     """OpenAI's name of an end user. Taken, and neither used nor logged."""
@@ -110,12 +115,14 @@ class EmbeddingsUsage(_Answer):
 
 
 class EmbeddingsResponse(_Answer):
-    """As OpenAI's. ``model`` is the version whose encoder made the vectors."""
+    """As OpenAI's, with one field more, ``truncated``. ``model`` is the version whose encoder made the vectors."""
 
     object: Literal["list"]
     data: list[Embedding]
     model: str
     usage: EmbeddingsUsage
+    truncated: int
+    """Texts whose end was left out, because they have more tokens than the encoder takes."""
 
 
 class AnswerRequest(_Body):
@@ -217,6 +224,7 @@ class Limits(_Answer):
 
     max_queries: int
     max_k: int
+    max_results: int
     max_query_chars: int
     max_text_chars: int
     max_body_bytes: int

@@ -29,6 +29,10 @@ class SwapBusyError(WinnowError):
     """Another swap is going on."""
 
 
+class TextTooLongError(WinnowError):
+    """A text has more tokens than the encoder takes, and must not be cut."""
+
+
 class NotReadyError(WinnowError):
     """There is no version to search yet."""
 
@@ -50,6 +54,8 @@ class SearchAnswer:
     version: str
     results: Sequence[Sequence[ScoredPassage]]
     """Per query, best first."""
+    words_cut: Sequence[int] = ()
+    """Per query, how many different words BM25 left out; empty if it left out none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class EmbeddingAnswer:
     version: str
     embeddings_ND: NDArray[np.float32]
     num_tokens: int
+    num_truncated: int = 0
+    """Texts that were cut at the encoder's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +89,11 @@ class Searcher(Protocol):
         Raises ``NotReadyError``; ``DataError`` for a mode or filter field that this version does not have.
         """
 
-    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
-        """Vectors in the order of ``texts``. Raises ``NotReadyError``."""
+    async def embed(self, texts: Sequence[str], side: Side, *, truncate: bool = True) -> EmbeddingAnswer:
+        """Vectors in the order of ``texts``.
+
+        Raises ``NotReadyError``; without ``truncate``, ``TextTooLongError`` where a text would be cut.
+        """
 
     def readiness(self) -> Readiness:
         """The outcome of the last background search; cheap."""

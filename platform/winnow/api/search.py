@@ -1,11 +1,12 @@
 """``POST /v1/search``: the passages that fit a query best."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from winnow.api.bodies import describe_body, json_response, read_body
+from winnow.api.bodies import describe_body, json_response_of, piece, read_body
 from winnow.api.checks import check_k, check_text, check_texts
 from winnow.api.config import ApiConfig
 from winnow.api.errors import describe_errors, refuse
@@ -32,9 +33,11 @@ def search_router(searcher: Searcher, config: ApiConfig) -> APIRouter:
         asked = await read_body(request, SearchRequest)
         queries = _queries(asked, config)
         note_queries(request, queries)
-        check_k(asked.k, most=config.max_k)
+        check_k(asked.k, config, num_queries=len(queries))
         options = SearchOptions(asked.k, asked.mode, read_filter(asked.filter), asked.with_text)
-        return json_response(_render(await searcher.search(queries, options), with_text=asked.with_text))
+        answer = await searcher.search(queries, options)
+        num_hits = sum(len(hits) for hits in answer.results)
+        return await json_response_of(partial(_render, answer, with_text=asked.with_text), num_values=num_hits)
 
     return router
 
@@ -73,5 +76,6 @@ def _queries(asked: SearchRequest, config: ApiConfig) -> list[str]:
 
 
 def _render(answer: SearchAnswer, *, with_text: bool) -> Mapping[str, Any]:
-    results = [[render_hit(hit, with_text=with_text) for hit in hits] for hits in answer.results]
-    return {"results": results, "version": answer.version}
+    results = [[piece(render_hit(hit, with_text=with_text)) for hit in hits] for hits in answer.results]
+    words_cut = {"words_cut": answer.words_cut} if any(answer.words_cut) else {}
+    return {"results": results, "version": answer.version, **words_cut}

@@ -5,15 +5,17 @@
 """
 
 from winnow.client.clients import KEY_VARIABLE, AsyncWinnowClient, WinnowClient
-from winnow.client.results import Answer, Citation, ServiceError, Swap, Versioned
+from winnow.client.results import Answer, Citation, Hits, ServiceError, Swap, Vectors, Versioned
 
 __all__ = [
     "KEY_VARIABLE",
     "Answer",
     "AsyncWinnowClient",
     "Citation",
+    "Hits",
     "ServiceError",
     "Swap",
+    "Vectors",
     "Versioned",
     "WinnowClient",
 ]

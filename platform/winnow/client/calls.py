@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Literal, TypeVar
 
-from winnow.client.results import Answer, Citation, Swap, Versioned
+from winnow.client.results import Answer, Citation, Hits, Swap, Vectors
 from winnow.errors import DataError
 from winnow.records import ScoredPassage
 
@@ -43,7 +43,7 @@ def search(
     mode: Mode = "dense",
     filter: Filter | None = None,
     with_text: bool = True,
-) -> Call[Versioned[list[ScoredPassage]]]:
+) -> Call[Hits[list[ScoredPassage]]]:
     """At most ``k`` passages for each query, best first. Raises ``ServiceError``."""
     body = {"queries": _texts(queries), "k": k, "with_text": with_text, **_selection(mode, filter)}
     return _post("/v1/search", body, _read_results)
@@ -51,17 +51,17 @@ def search(
 
 def search_one(
     query: str, k: int = 10, *, mode: Mode = "dense", filter: Filter | None = None, with_text: bool = True
-) -> Call[Versioned[ScoredPassage]]:
+) -> Call[Hits[ScoredPassage]]:
     """At most ``k`` passages for ``query``, best first. Raises ``ServiceError``."""
     body = {"queries": [query], "k": k, "with_text": with_text, **_selection(mode, filter)}
-    return _post("/v1/search", body, lambda reply: Versioned(_read_results(reply)[0], reply["version"]))
+    return _post("/v1/search", body, _read_one)
 
 
-def embed(texts: Sequence[str], *, side: Literal["query", "passage"] = "query") -> Call[Versioned[list[float]]]:
-    """A vector for each text, in their order. Raises ``ServiceError``."""
+def embed(texts: Sequence[str], *, side: Literal["query", "passage"] = "query", truncate: bool = True) -> Call[Vectors]:
+    """A vector for each text, in their order. Raises ``ServiceError``; without ``truncate`` for a long text, too."""
     # A quarter of the bytes that decimal numbers take, and exact.
     body = {"input": _texts(texts), "model": "winnow", "input_type": side, "encoding_format": "base64"}
-    return _post("/v1/embeddings", body, _read_vectors)
+    return _post("/v1/embeddings", body if truncate else {**body, "truncate": False}, _read_vectors)
 
 
 def answer(query: str, k: int | None = None, *, mode: Mode = "dense", filter: Filter | None = None) -> Call[Answer]:
@@ -131,8 +131,14 @@ def _values(wanted: str | Sequence[str]) -> str | list[str]:
     return wanted if isinstance(wanted, str) else list(wanted)
 
 
-def _read_results(reply: Any) -> Versioned[list[ScoredPassage]]:
-    return Versioned(([_read_hit(hit) for hit in hits] for hits in reply["results"]), reply["version"])
+def _read_results(reply: Any) -> Hits[list[ScoredPassage]]:
+    results = ([_read_hit(hit) for hit in hits] for hits in reply["results"])
+    return Hits(results, reply["version"], words_cut=reply.get("words_cut") or ())
+
+
+def _read_one(reply: Any) -> Hits[ScoredPassage]:
+    results = _read_results(reply)
+    return Hits(results[0], results.version, words_cut=results.words_cut)
 
 
 def _read_hit(hit: Mapping[str, Any]) -> ScoredPassage:
@@ -140,9 +146,11 @@ def _read_hit(hit: Mapping[str, Any]) -> ScoredPassage:
     return ScoredPassage(**{name: value for name, value in hit.items() if name in _HIT_FIELDS})
 
 
-def _read_vectors(reply: Any) -> Versioned[list[float]]:
+def _read_vectors(reply: Any) -> Vectors:
     rows = sorted(reply["data"], key=lambda row: row["index"])
-    return Versioned((_read_vector(row["embedding"]) for row in rows), reply["model"])
+    return Vectors(
+        (_read_vector(row["embedding"]) for row in rows), reply["model"], truncated=reply.get("truncated", 0)
+    )
 
 
 def _read_vector(encoded: str) -> list[float]:

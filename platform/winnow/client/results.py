@@ -34,6 +34,22 @@ class Versioned(list[Item]):
         self.version = version
 
 
+class Hits(Versioned[Item]):
+    """What was found. ``words_cut`` is per query how many of its words a search by words left out; empty if none."""
+
+    def __init__(self, items: Iterable[Item], version: str, *, words_cut: Iterable[int] = ()) -> None:
+        super().__init__(items, version)
+        self.words_cut = tuple(words_cut)
+
+
+class Vectors(Versioned[list[float]]):
+    """Vectors; ``truncated`` of them are of texts that were too long, without their ends."""
+
+    def __init__(self, items: Iterable[list[float]], version: str, *, truncated: int = 0) -> None:
+        super().__init__(items, version)
+        self.truncated = truncated
+
+
 @dataclass(frozen=True, slots=True)
 class Citation:
     """A passage that an answer rests on; ``[number]`` stands for it in the answer's text."""

@@ -17,6 +17,7 @@ import ray
 from ray.actor import ActorHandle
 
 from winnow import __version__
+from winnow.api.aside import aside
 from winnow.api.config import ServeConfig
 from winnow.api.guard import LocalAccess
 from winnow.api.protocol import SwapRefusedError
@@ -100,7 +101,7 @@ class Control:
         async with self._starting:
             if self._rollout is None:
                 self._access = LocalAccess(self._plan.config.keys)
-                target = await asyncio.to_thread(self._first_target)
+                target = await aside(self._first_target)
                 self._rollout = Rollout(target, first_generation=time.time_ns() // 10**6)
                 following = self._follower.follow(every_s=self._plan.config.follow_registry_s)
                 self._tasks = [asyncio.create_task(self._end_when_lonely()), asyncio.create_task(following)]
@@ -137,7 +138,7 @@ class Control:
         """
         await self.start()
         try:
-            located = await asyncio.to_thread(self._fetcher.fetch, reference)
+            located = await aside(self._fetcher.fetch, reference)
         except WinnowError as error:
             raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
         if located.notice is not None:
@@ -146,7 +147,7 @@ class Control:
 
     async def _take(self, reference: str, located: Located) -> tuple[int, str]:
         try:
-            kept = await asyncio.to_thread(keep_version, located.directory, self._plan.cache)
+            kept = await aside(keep_version, located.directory, self._plan.cache)
         except (WinnowError, OSError) as error:
             raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
         # What they are told to serve counts, not what they say: that may be from before they were told.

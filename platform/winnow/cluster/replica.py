@@ -93,8 +93,8 @@ class RetrieverReplica:
     async def search(self, queries: Sequence[str], options: SearchOptions) -> SearchAnswer:
         return await self._service.search(queries, options)
 
-    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
-        return await self._service.embed(texts, side)
+    async def embed(self, texts: Sequence[str], side: Side, *, truncate: bool = True) -> EmbeddingAnswer:
+        return await self._service.embed(texts, side, truncate=truncate)
 
     def readiness(self) -> Readiness:
         return self._service.readiness()

@@ -102,6 +102,10 @@ class DenseEncoder:
         """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
         return self.tokenizer.tokenize(texts, side=side)
 
+    def tokenize_with_cuts(self, texts: Sequence[str], *, side: Side) -> tuple[list[list[int]], list[bool]]:
+        """As ``tokenize``, and whether each text was cut."""
+        return self.tokenizer.tokenize_with_cuts(texts, side=side)
+
     def embed(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> Tensor:
         """``embeddings_ND`` in float32, with gradient. For texts, and without gradient, use ``encode``."""
         if self.packs:

@@ -55,6 +55,10 @@ class GraphEncoder:
         """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
         return self._tokenizer.tokenize(texts, side=side)
 
+    def tokenize_with_cuts(self, texts: Sequence[str], *, side: Side) -> tuple[list[list[int]], list[bool]]:
+        """As ``tokenize``, and whether each text was cut."""
+        return self._tokenizer.tokenize_with_cuts(texts, side=side)
+
     def encode(self, texts: Sequence[str], *, side: Side) -> NDArray[np.float32]:
         """``embeddings_ND`` in the order of ``texts``, float32."""
         return self.encode_tokens(self.tokenize(texts, side=side), side=side)

@@ -31,5 +31,8 @@ class TokenEncode(Encode, Protocol):
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
         """Token ids of each text, with prefix and special tokens, cut to the side's limit."""
 
+    def tokenize_with_cuts(self, texts: Sequence[str], *, side: Side) -> tuple[list[list[int]], list[bool]]:
+        """As ``tokenize``, and whether each text was cut."""
+
     def encode_tokens(self, token_ids: Sequence[Sequence[int]], *, side: Side) -> NDArray[np.float32]:
         """What ``encode`` gives for the texts of ``token_ids``."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from winnow.errors import ConfigError
@@ -51,9 +51,17 @@ class TextTokenizer:
 
         An empty text has one token also where the tokenizer adds no special ones, so that it has a vector.
         """
+        return [encoding.ids or [self.pad_token_id] for encoding in self._encode(texts, side)]
+
+    def tokenize_with_cuts(self, texts: Sequence[str], *, side: Side) -> tuple[list[list[int]], list[bool]]:
+        """As ``tokenize``, and whether each text was cut."""
+        encodings = self._encode(texts, side)
+        is_cut = [bool(encoding.overflowing) for encoding in encodings]
+        return [encoding.ids or [self.pad_token_id] for encoding in encodings], is_cut
+
+    def _encode(self, texts: Sequence[str], side: Side) -> list[Encoding]:
         prefix = self._prefixes[side]
-        encodings = self._sides[side].encode_batch_fast([prefix + text for text in texts])
-        return [encoding.ids or [self.pad_token_id] for encoding in encodings]
+        return self._sides[side].encode_batch_fast([prefix + text for text in texts])
 
     def save(self, directory: Path, *, max_tokens: int) -> None:
         """Write the tokenizer's files."""

@@ -5,7 +5,8 @@ Legend: P passages, K results of a query.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Self
@@ -69,26 +70,55 @@ class LexicalIndex:
         """P."""
         return len(self.tie_order_P)
 
-    def rank(self, queries: Sequence[str], k: int, *, among: Subset | None = None) -> list[RankedList]:
+    def rank(
+        self, queries: Sequence[str], k: int, *, among: Subset | None = None, most_words: int | None = None
+    ) -> list[RankedList]:
         """Per query at most ``k`` scores and positions, best first. Passages that share no word with it are left out;
-        equal scores are ordered by passage id."""
-        return [self._rank(tokens, k, among) for tokens in _tokenize(queries)]
+        equal scores are ordered by passage id.
+
+        Of a query with more than ``most_words`` different words only the rarest count; ``words_cut`` tells of the rest.
+        """
+        return [self._rank(self._count(tokens), k, among, most_words) for tokens in _tokenize(queries)]
+
+    def words_cut(self, queries: Sequence[str], most_words: int) -> list[int]:
+        """How many different words of each query do not count in ``rank`` with ``most_words``."""
+        # There are no more words than characters, so a short query needs no second look.
+        if all(len(query) <= most_words for query in queries):
+            return [0] * len(queries)
+        return [max(0, len(self._count(tokens)) - most_words) for tokens in _tokenize(queries)]
 
     def scores(self, query: str, positions: Sequence[int]) -> NDArray[np.float32]:
         """The scores of the passages at ``positions``; 0 for one that shares no word with ``query``."""
-        return self._scores(_tokenize([query])[0])[np.asarray(positions, dtype=np.int64)]
+        return self._scores(self._count(_tokenize([query])[0]))[np.asarray(positions, dtype=np.int64)]
 
-    def _rank(self, tokens: list[str], k: int, among: Subset | None) -> RankedList:
-        scores_P = self._scores(tokens)
+    def _rank(self, counts: Counter[int], k: int, among: Subset | None, most_words: int | None) -> RankedList:
+        if most_words is not None and len(counts) > most_words:
+            counts = self._rarest(counts, most_words)
+        scores_P = self._scores(counts)
         found = np.flatnonzero(scores_P)
         if among is not None:
             found = found[among.is_member_P[found]]
         positions = found[best(scores_P[found], self.tie_order_P[found], k)]
         return scores_P[positions], positions
 
-    def _scores(self, tokens: list[str]) -> NDArray[np.float32]:
-        known = self._index.get_tokens_ids(tokens)
-        return self._index.get_scores_from_ids(known) if known else np.zeros(self.count, dtype=np.float32)
+    def _count(self, tokens: Sequence[str]) -> Counter[int]:
+        """How often each word of the index is in ``tokens``, in the order they are met."""
+        return Counter(self._index.get_tokens_ids(tokens))
+
+    def _rarest(self, counts: Counter[int], most_words: int) -> Counter[int]:
+        starts = self._index.scores["indptr"]
+        rarest = sorted(counts, key=lambda word: starts[word + 1] - starts[word])[:most_words]
+        return Counter({word: counts[word] for word in rarest})
+
+    def _scores(self, counts: Mapping[int, int]) -> NDArray[np.float32]:
+        """``scores_P``. The time depends on the different words alone, however often a query repeats them."""
+        scores_P = np.zeros(self.count, dtype=np.float32)
+        data, positions, starts = (self._index.scores[name] for name in ("data", "indices", "indptr"))
+        for word, count in counts.items():
+            passages = slice(starts[word], starts[word + 1])
+            # A passage is in a word's list once, so nothing is added twice.
+            scores_P[positions[passages]] += np.float32(count) * data[passages]
+        return scores_P
 
 
 class BM25:

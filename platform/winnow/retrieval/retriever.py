@@ -6,7 +6,7 @@ Legend: Q queries, K results, D dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from winnow.modeling.protocol import Encode
 from winnow.records import ScoredPassage
 from winnow.retrieval.config import FusionConfig, Mode
 from winnow.retrieval.contents import check_contents
-from winnow.retrieval.filtering import Filter, FilterCache
+from winnow.retrieval.filtering import Filter, FilterCache, check_fields
 from winnow.retrieval.fusion import RankedList, fuse
 from winnow.retrieval.manifest import Manifest, read_manifest
 from winnow.retrieval.passages import PassageFile
@@ -40,6 +40,8 @@ class Hits:
     scores_QK: NDArray[np.float32]
     positions_QK: NDArray[np.int64]
     """-1: there is no further result."""
+    words_cut_Q: Sequence[int] = ()
+    """How many different words of each query BM25 left out; empty if it had to leave out none."""
 
 
 class Retriever:
@@ -91,7 +93,7 @@ class Retriever:
         """At most ``k`` passages per query, best first. Raises ``DataError`` for a mode or field it does not have."""
         if not queries:
             return []
-        self._check_mode(mode)
+        self.check(mode, filter)
         queries_QD = None if mode == "bm25" else self.encoder.encode(queries, side="query")
         return self.fetch(self.rank(queries, queries_QD, k, mode=mode, filter=filter), with_text=with_text)
 
@@ -103,19 +105,36 @@ class Retriever:
         *,
         mode: Mode = "dense",
         filter: Filter | None = None,
+        most_words: int | None = None,
     ) -> Hits:
-        """As ``search``, for ``queries`` that are encoded already (``None`` for ``bm25``), and without passages."""
-        self._check_mode(mode)
+        """As ``search``, for ``queries`` that are encoded already (``None`` for ``bm25``), and without passages.
+
+        ``most_words``: the most different words of a query that BM25 looks up, the rarest; ``None`` is all of them.
+        """
+        self.check(mode, filter)
         if k < 1:
             raise DataError(f"k={k} asks for no passage; expected at least 1")
         among = self._filters.subset(filter)
         if among is not None and among.count == 0:
             return _pad([_NOTHING] * len(queries))
-        if mode == "bm25":
-            return _pad(self._lexical.rank(queries, k, among=among))
         if mode == "dense":
             return self.search_vectors(queries_QD, k, among=among)
-        return self._rank_both(queries, queries_QD, k, among)
+        if mode == "bm25":
+            hits = _pad(self._lexical.rank(queries, k, among=among, most_words=most_words))
+        else:
+            hits = self._rank_both(queries, queries_QD, k, among, most_words)
+        cut = [] if most_words is None else self._lexical.words_cut(queries, most_words)
+        return replace(hits, words_cut_Q=cut) if any(cut) else hits
+
+    def check(self, mode: Mode, filter: Filter | None) -> None:
+        """Returns if this version can be searched so. Raises ``DataError`` for a mode or field it does not have."""
+        if mode not in self.modes:
+            raise DataError(
+                f"version {self.version} cannot be searched by {mode!r}, only by {', '.join(self.modes)}; "
+                f"build it with `index.bm25: true`"
+            )
+        if filter is not None:
+            check_fields(filter, self._filters.fields)
 
     def search_vectors(self, queries_QD: NDArray[np.float32], k: int, *, among: Subset | None = None) -> Hits:
         """The best passages by dot product, of all or of some."""
@@ -135,10 +154,17 @@ class Retriever:
             )
         ]
 
-    def _rank_both(self, queries: Sequence[str], queries_QD: NDArray[np.float32], k: int, among: Subset | None) -> Hits:
+    def _rank_both(
+        self,
+        queries: Sequence[str],
+        queries_QD: NDArray[np.float32],
+        k: int,
+        among: Subset | None,
+        most_words: int | None,
+    ) -> Hits:
         depth = max(k, self._fusion.depth)
         dense = self.search_vectors(queries_QD, depth, among=among)
-        lexical = self._lexical.rank(queries, depth, among=among)
+        lexical = self._lexical.rank(queries, depth, among=among, most_words=most_words)
         return _pad(
             [
                 fuse(
@@ -151,13 +177,6 @@ class Retriever:
                 for scores_K, positions_K, ranked in zip(dense.scores_QK, dense.positions_QK, lexical, strict=True)
             ]
         )
-
-    def _check_mode(self, mode: Mode) -> None:
-        if mode not in self.modes:
-            raise DataError(
-                f"version {self.version} cannot be searched by {mode!r}, only by {', '.join(self.modes)}; "
-                f"build it with `index.bm25: true`"
-            )
 
 
 def load_retriever(

@@ -6,6 +6,7 @@ Legend: Q queries of a request, N texts encoded together, D dimension.
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,18 @@ from winnow.records import ScoredPassage
 from winnow.retrieval.retriever import Retriever
 from winnow.serving.cache import VectorCache
 
-Found = list[list[ScoredPassage]]
-"""Per query of a request, best first."""
+MOST_WORDS = 128
+"""Most different words of a query that BM25 looks up: one word may be in every passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found for the queries of one ``Work``."""
+
+    results: Sequence[Sequence[ScoredPassage]] = ()
+    """Per query, best first."""
+    words_cut: Sequence[int] = ()
+    """Per query; empty if BM25 looked up every word."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -47,6 +58,11 @@ class Work:
     token_ids: Sequence[Sequence[int]]
     """Of the texts without a vector, in order."""
     submitted: float = field(default_factory=time.perf_counter)
+
+    @property
+    def num_searches(self) -> int:
+        """Queries that are to be searched for, with or without a vector."""
+        return 0 if self.options is None else len(self.texts)
 
     @property
     def lengths(self) -> list[int]:
@@ -104,14 +120,17 @@ def _encode(works: Sequence[Work], metrics: Metrics) -> None:
 def _search(works: Sequence[Work], metrics: Metrics) -> list[Found]:
     retriever, options = works[0].active.retriever, works[0].options
     if options is None:
-        return [[] for _ in works]
+        return [Found()] * len(works)
     started = time.perf_counter()
     queries = [text for work in works for text in work.texts]
     queries_QD = None if options.mode == "bm25" else np.stack([row for work in works for row in work.vectors])
-    hits = retriever.rank(queries, queries_QD, options.k, mode=options.mode, filter=options.filter)
+    hits = retriever.rank(
+        queries, queries_QD, options.k, mode=options.mode, filter=options.filter, most_words=MOST_WORDS
+    )
     searched = time.perf_counter()
     passages = iter(retriever.fetch(hits, with_text=options.with_text))
-    found = [[next(passages) for _ in work.texts] for work in works]
+    cut = iter(hits.words_cut_Q)
+    found = [Found([next(passages) for _ in work.texts], list(islice(cut, len(work.texts)))) for work in works]
     metrics.observe("winnow_stage_seconds", searched - started, stage="search")
     metrics.observe("winnow_stage_seconds", time.perf_counter() - searched, stage="fetch")
     return found

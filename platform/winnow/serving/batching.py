@@ -1,4 +1,4 @@
-"""What arrives while one batch is computed is the next batch, up to a number of tokens.
+"""What arrives while one batch is computed is the next batch, up to a number of tokens and of searches.
 
 There is no timer: who finds the worker idle is computed at once, and under load batches grow by themselves. One
 thread computes, so that the libraries behind it keep to their number of threads: an item costs one hop to that
@@ -29,15 +29,22 @@ class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     num_rows: int
     longest: int
+    num_searches: int
     future: asyncio.Future[ResultT]
 
 
-class TokenBatcher(Generic[ItemT, ResultT]):
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    max_tokens: int
+    max_searches: int
+
+
+class Batcher(Generic[ItemT, ResultT]):
     """Computes items in batches: first come, first served, each with its own result or its own error.
 
     ``run`` gets a batch and returns a result for each item, in order. If it raises, it is asked again for each item
     alone, so that an item fails for no other reason than itself. ``max_tokens`` bounds the rows of a batch times
-    its longest row; an item beyond that goes alone.
+    its longest row, ``max_searches`` the searches of all its items; an item beyond either goes alone.
     """
 
     def __init__(
@@ -45,10 +52,11 @@ class TokenBatcher(Generic[ItemT, ResultT]):
         run: Callable[[Sequence[ItemT]], Sequence[ResultT]],
         *,
         max_tokens: int,
+        max_searches: int,
         set_up_thread: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
-        self._max_tokens = max_tokens
+        self._limits = _Limits(max_tokens, max_searches)
         self._set_up_thread = set_up_thread
         self._arrived: SimpleQueue[_Waiting[ItemT, ResultT] | None] = SimpleQueue()
         """``None`` is the end."""
@@ -62,7 +70,7 @@ class TokenBatcher(Generic[ItemT, ResultT]):
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def submit(self, item: ItemT, *, lengths: Sequence[int]) -> ResultT:
+    async def submit(self, item: ItemT, *, lengths: Sequence[int], num_searches: int) -> ResultT:
         """The result of ``item``, whose rows have ``lengths`` tokens; none if there is nothing to encode.
 
         Raises what ``run`` raises for it, and ``NotReadyError`` before ``start`` and after ``stop``.
@@ -70,7 +78,7 @@ class TokenBatcher(Generic[ItemT, ResultT]):
         if self._loop is None or self._is_stopped:
             raise NotReadyError("nothing is computed any more, or not yet; try again")
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        self._arrived.put(_Waiting(item, len(lengths), max(lengths, default=0), future))
+        self._arrived.put(_Waiting(item, len(lengths), max(lengths, default=0), num_searches, future))
         return await future
 
     async def stop(self, *, timeout_s: float) -> None:
@@ -84,7 +92,7 @@ class TokenBatcher(Generic[ItemT, ResultT]):
         self._set_up_thread()
         waiting: deque[_Waiting[ItemT, ResultT] | None] = deque()
         while self._receive(waiting):
-            batch = _next_batch(waiting, self._max_tokens)
+            batch = _next_batch(waiting, self._limits)
             self._deliver(batch, self._compute([one.item for one in batch]))
             # What a batch refers to would live until the next one comes, which can be long.
             del batch
@@ -117,14 +125,15 @@ class TokenBatcher(Generic[ItemT, ResultT]):
             return
 
 
-def _next_batch(waiting: deque[_Waiting[ItemT, ResultT] | None], max_tokens: int) -> list[_Waiting[ItemT, ResultT]]:
+def _next_batch(waiting: deque[_Waiting[ItemT, ResultT] | None], limits: _Limits) -> list[_Waiting[ItemT, ResultT]]:
     """The items at the head of ``waiting`` that fit together, taken from it; those nobody waits for are dropped."""
     batch: list[_Waiting[ItemT, ResultT]] = []
-    num_rows = longest = 0
+    num_rows = longest = num_searches = 0
     while waiting and (first := waiting[0]) is not None:
         if not first.future.cancelled():
             num_rows, longest = num_rows + first.num_rows, max(longest, first.longest)
-            if batch and num_rows * longest > max_tokens:
+            num_searches += first.num_searches
+            if batch and (num_rows * longest > limits.max_tokens or num_searches > limits.max_searches):
                 break
             batch.append(first)
         waiting.popleft()

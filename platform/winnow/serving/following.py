@@ -2,16 +2,13 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
+from winnow.api.aside import aside
 from winnow.api.protocol import SwapBusyError, SwapRefusedError
 from winnow.errors import WinnowError
 from winnow.retrieval.reference import Located, RegistryEntry, Source, parse_reference
-
-ResultT = TypeVar("ResultT")
 
 _log = logging.getLogger("winnow.api")
 
@@ -57,7 +54,7 @@ class AliasFollower:
 
     async def look(self) -> None:
         """Swap if the alias was moved. What is refused is not tried again, what could not be fetched is."""
-        number = await _aside(self._source.number, self._reference)
+        number = await aside(self._source.number, self._reference)
         if number is None:
             return
         if number == self.seen:
@@ -68,7 +65,7 @@ class AliasFollower:
 
     async def _fetched(self) -> Located | None:
         try:
-            located = await _aside(self._source.fetch, self._reference)
+            located = await aside(self._source.fetch, self._reference)
         except (WinnowError, OSError) as error:
             _log.warning("%r was moved, and what it names now cannot be fetched: %s", self._reference, error)
             return None
@@ -83,19 +80,3 @@ class AliasFollower:
         except SwapRefusedError as error:
             _log.warning("%s; the version served before goes on", error)
         return True
-
-
-async def _aside(call: Callable[[str], ResultT], reference: str) -> ResultT:
-    """``asyncio.to_thread`` with a thread that keeps no process from ending, however long a registry takes."""
-    outcome: Future[ResultT] = Future()
-    # Begun: whoever stops waiting for it does not cancel it.
-    outcome.set_running_or_notify_cancel()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call(reference))
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, name="winnow-registry", daemon=True).start()
-    return await asyncio.wrap_future(outcome)

@@ -7,13 +7,14 @@ freed when the last request that began with it has ended.
 import asyncio
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.api.aside import aside
 from winnow.api.config import ApiConfig
 from winnow.api.metrics import Metrics
 from winnow.api.protocol import (
@@ -24,18 +25,27 @@ from winnow.api.protocol import (
     SearchOptions,
     SwapBusyError,
     SwapRefusedError,
+    TextTooLongError,
 )
 from winnow.errors import ConfigError, DataError
 from winnow.modeling.batches import batches_by_length
 from winnow.modeling.protocol import Side
 from winnow.serving.active import ActiveVersion, Found, Work, answer_together
-from winnow.serving.batching import TokenBatcher
+from winnow.serving.batching import Batcher
 from winnow.serving.loading import Load, load_version, use_threads
 from winnow.serving.watching import SearchWatch
+
+TokensT = TypeVar("TokensT")
 
 _PROBE = "is anything found"
 _QUICK_CHARS = 4000
 """Texts up to here are tokenised in the event loop, in less time than a thread would take to hand over."""
+_BATCH_SEARCHES = 64
+"""Most searches between two turns of the worker, from any number of requests."""
+_TURN_QUERIES = 32
+_TURN_CHARS = 2000
+"""What one request gets of a turn; then others have theirs. FAISS compares 20 vectors and more as one matrix, and
+characters bound both the tokens to encode and the words to look up."""
 _STOP_TIMEOUT_S = 5.0
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -52,9 +62,10 @@ class RetrieverService:
         self._metrics = metrics
         self._threads = threads
         self._load = load
-        self._batcher: TokenBatcher[Work, Found] = TokenBatcher(
+        self._batcher: Batcher[Work, Found] = Batcher(
             lambda works: answer_together(works, metrics),
             max_tokens=config.max_batch_tokens,
+            max_searches=_BATCH_SEARCHES,
             set_up_thread=lambda: use_threads(threads),
         )
         self._watch = SearchWatch(self._search_probe)
@@ -67,7 +78,7 @@ class RetrieverService:
         # The worker thread takes the interpreter's lock back after every call into torch or FAISS, and waits for it
         # while requests are read: by default up to 5 ms each time.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        self._active = await asyncio.to_thread(self._load_aside, directory)
+        self._active = await aside(self._load_aside, directory)
         self._metrics.set("winnow_retriever_info", 1, version=self._active.version)
         self._batcher.start()
         await self._watch.start()
@@ -84,24 +95,29 @@ class RetrieverService:
         Raises ``NotReadyError``; ``DataError`` for a mode or filter field that this version does not have.
         """
         active = self._current()
-        known = [None] * len(queries) if options.mode == "bm25" else self._recall(active, queries)
-        missing = [query for query, vector_D in zip(queries, known, strict=True) if vector_D is None]
-        token_ids = [] if options.mode == "bm25" else await _tokenize(active, missing, "query")
-        work = Work(active, queries, "query", options, known, token_ids)
-        if not self._fits(work):
-            await self._encode_in_parts(work)
-        found = await self._batcher.submit(work, lengths=work.lengths)
-        _remember(work)
-        return SearchAnswer(active.version, found)
+        # Refused here: in a batch it would make everybody else's search be tried once more.
+        active.retriever.check(options.mode, options.filter)
+        parts = [await self._search_part(active, part, options) for part in _turns(queries)]
+        cut = [part.words_cut or [0] * len(part.results) for part in parts]
+        return SearchAnswer(
+            active.version,
+            results=[found for part in parts for found in part.results],
+            words_cut=[count for counts in cut for count in counts] if any(part.words_cut for part in parts) else (),
+        )
 
-    async def embed(self, texts: Sequence[str], side: Side) -> EmbeddingAnswer:
-        """Vectors in the order of ``texts``, all from one version's encoder."""
+    async def embed(self, texts: Sequence[str], side: Side, *, truncate: bool = True) -> EmbeddingAnswer:
+        """Vectors in the order of ``texts``, all from one version's encoder.
+
+        Raises ``NotReadyError``; without ``truncate``, ``TextTooLongError`` where a text would be cut.
+        """
         active = self._current()
-        token_ids = await _tokenize(active, texts, side)
+        token_ids, is_cut = await _tokenize(active.encoder.tokenize_with_cuts, texts, side)
+        if any(is_cut) and not truncate:
+            raise _too_long(is_cut, token_ids, side)
         work = Work(active, texts, side, None, [None] * len(texts), token_ids)
         num_tokens = sum(work.lengths)
         await self._encode_in_parts(work)
-        return EmbeddingAnswer(active.version, work.vectors_QD, num_tokens)
+        return EmbeddingAnswer(active.version, work.vectors_QD, num_tokens, num_truncated=sum(is_cut))
 
     def readiness(self) -> Readiness:
         """Whether a search of the background has just worked."""
@@ -122,7 +138,7 @@ class RetrieverService:
         loaded; what is served stays as it was.
         """
         try:
-            self._prepared = await asyncio.to_thread(self._load_aside, directory)
+            self._prepared = await aside(self._load_aside, directory)
         except (DataError, ConfigError):
             self._metrics.count("winnow_swaps_total", result="refused")
             raise
@@ -168,6 +184,20 @@ class RetrieverService:
             self._metrics.count("winnow_cache_lookups_total", len(known) - hits, result="miss")
         return known
 
+    async def _search_part(self, active: ActiveVersion, queries: Sequence[str], options: SearchOptions) -> Found:
+        known = [None] * len(queries) if options.mode == "bm25" else self._recall(active, queries)
+        missing = [query for query, vector_D in zip(queries, known, strict=True) if vector_D is None]
+        token_ids = [] if options.mode == "bm25" else await _tokenize(active.encoder.tokenize, missing, "query")
+        work = Work(active, queries, "query", options, known, token_ids)
+        if not self._fits(work):
+            await self._encode_in_parts(work)
+        found = await self._submit(work)
+        _remember(work)
+        return found
+
+    async def _submit(self, work: Work) -> Found:
+        return await self._batcher.submit(work, lengths=work.lengths, num_searches=work.num_searches)
+
     def _fits(self, work: Work) -> bool:
         lengths = work.lengths
         return len(lengths) * max(lengths, default=0) <= self._config.max_batch_tokens
@@ -178,7 +208,7 @@ class RetrieverService:
         for places in batches_by_length(work.lengths, max_tokens=self._config.max_batch_tokens):
             rows = [work.token_ids[place] for place in places]
             part = Work(work.active, (), work.side, None, [None] * len(rows), rows)
-            await self._batcher.submit(part, lengths=part.lengths)
+            await self._submit(part)
             vectors_ND[places] = part.vectors_QD
         work.take(vectors_ND)
 
@@ -187,14 +217,38 @@ class RetrieverService:
         active = self._current()
         token_ids = active.encoder.tokenize([_PROBE], side="query")
         work = Work(active, [_PROBE], "query", SearchOptions(k=1, with_text=False), [None], token_ids)
-        await self._batcher.submit(work, lengths=work.lengths)
+        await self._submit(work)
         return active.version
 
 
-async def _tokenize(active: ActiveVersion, texts: Sequence[str], side: Side) -> list[list[int]]:
+def _turns(queries: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``queries`` in order, in parts that are searched one after another; a long query is a part by itself.
+
+    >>> [len(part) for part in _turns(["short"] * 40 + ["l" * 3000] * 2 + ["short"])]
+    [32, 8, 1, 1, 1]
+    """
+    start = num_chars = 0
+    for position, query in enumerate(queries):
+        num_chars += len(query)
+        if position > start and (position - start == _TURN_QUERIES or num_chars > _TURN_CHARS):
+            yield queries[start:position]
+            start, num_chars = position, len(query)
+    if start < len(queries):
+        yield queries[start:]
+
+
+async def _tokenize(tokenize: Callable[..., TokensT], texts: Sequence[str], side: Side) -> TokensT:
     if sum(map(len, texts)) <= _QUICK_CHARS:
-        return active.encoder.tokenize(texts, side=side)
-    return await asyncio.to_thread(active.encoder.tokenize, texts, side=side)
+        return tokenize(texts, side=side)
+    return await asyncio.to_thread(tokenize, texts, side=side)
+
+
+def _too_long(is_cut: Sequence[bool], token_ids: Sequence[Sequence[int]], side: Side) -> TextTooLongError:
+    first = is_cut.index(True)
+    return TextTooLongError(
+        f"input.{first} has more than the {len(token_ids[first])} tokens that the encoder takes of a {side}, as have "
+        f'{sum(is_cut) - 1} more; shorten them, or send "truncate": true to have their ends left out'
+    )
 
 
 def _remember(work: Work) -> None:

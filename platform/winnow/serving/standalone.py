@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from winnow.api.app import build_app
+from winnow.api.aside import aside
 from winnow.api.config import ServeConfig
 from winnow.api.guard import LocalAccess
 from winnow.api.ports import bind_port
@@ -106,7 +107,7 @@ class LocalVersions:
         try:
             located = located or await self._fetch(reference)
             version = await self._serve_version(located.directory, previous)
-            await asyncio.to_thread(self._source.remember, reference, located)
+            await aside(self._source.remember, reference, located)
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
@@ -118,7 +119,7 @@ class LocalVersions:
         return SwapOutcome(version, previous, time.monotonic() - started)
 
     async def _fetch(self, reference: str) -> Located:
-        located = await asyncio.to_thread(self._source.fetch, reference)
+        located = await aside(self._source.fetch, reference)
         if located.notice is not None:
             raise DataError(located.notice)
         return located
@@ -164,7 +165,7 @@ async def _serve(
     source: Source,
     on_ready: Callable[[], None],
 ) -> None:
-    located = await asyncio.to_thread(source.fetch, reference)
+    located = await aside(source.fetch, reference)
     metrics = PrometheusMetrics()
     service = RetrieverService(config, metrics, threads=config.replica_threads)
     versions = LocalVersions(service, reference=reference, located=located, source=source)

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
@@ -153,6 +156,41 @@ def test_the_request_chooses_k_and_filter_else_the_configuration_does():
 
     assert len(by_default["passages"]) == 3
     assert [passage["passage_id"] for passage in filtered["passages"]] == ["rhine"]
+
+
+def test_a_generator_that_hangs_is_reached_for_once_and_takes_no_thread_from_others():
+    hangs, tries = threading.Event(), []
+
+    def build_engine():
+        tries.append(threading.get_ident())
+        assert hangs.wait(10)
+        return ScriptedChat(["The Seine [1]."])
+
+    app = build_app(
+        OverlapSearcher(PASSAGES),
+        ApiConfig(answer_max_tokens=50, request_timeout_s=0.2),
+        access=LocalAccess(None),
+        versions=None,
+        metrics=PrometheusMetrics(),
+        build_engine=build_engine,
+    )
+
+    async def act():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            given_up = await asyncio.gather(*(http.post("/v1/answer", json=QUESTION) for _ in range(3)))
+            short_work = await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 5)
+            hangs.set()
+            await asyncio.sleep(0.1)
+            return given_up, short_work, await http.post("/v1/answer", json=QUESTION)
+
+    given_up, short_work, answered = asyncio.run(act())
+
+    assert [reply.status_code for reply in given_up] == [408] * 3
+    assert short_work == "done"
+    assert answered.json()["answer"] == "The Seine [1]."
+    assert len(tries) == 1
 
 
 HOSTILE = (

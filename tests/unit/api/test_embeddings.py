@@ -96,7 +96,8 @@ def test_the_encoders_own_dimension_may_be_asked_for(client):
         ({"input": "sort", "dimensions": 0}, "dimensions: Input should be greater"),
         ({"input": "sort", "encoding_format": "int8"}, "encoding_format"),
         ({"input": "sort", "input_type": "title"}, "input_type"),
-        ({"input": "sort", "truncate": True}, "truncate is not a known field"),
+        ({"input": "sort", "truncate": "no"}, "truncate: Input should be a valid boolean"),
+        ({"input": "sort", "truncation": True}, "truncation is not a known field"),
         ({}, "input is missing"),
     ],
 )
@@ -108,6 +109,27 @@ def test_what_cannot_be_embedded_is_refused_and_the_client_knows_why(http, body,
 
     assert caught.value.type == "invalid_request"
     assert message in caught.value.body["message"]
+
+
+LONG = "word " * 101
+
+
+@pytest.mark.parametrize(("texts", "truncated"), [(["sort"], 0), ([LONG, "sort", LONG], 2)])
+def test_an_answer_says_how_many_texts_were_cut(http, texts, truncated):
+    reply = http.post("/v1/embeddings", json={"model": "winnow", "input": texts})
+
+    assert reply.json()["truncated"] == truncated
+
+
+def test_where_nothing_may_be_cut_a_text_that_is_too_long_is_refused(http):
+    wanted = {"model": "winnow", "truncate": False}
+
+    refused = http.post("/v1/embeddings", json={**wanted, "input": ["sort", LONG]})
+    kept = http.post("/v1/embeddings", json={**wanted, "input": ["sort", "word " * 100]})
+
+    assert (refused.status_code, refused.json()["error"]["type"]) == (413, "body_too_large")
+    assert "input.1 has more than 100 words" in refused.json()["error"]["message"]
+    assert (kept.status_code, kept.json()["truncated"]) == (200, 0)
 
 
 def test_another_model_is_not_found(client):
@@ -151,7 +173,7 @@ def test_a_key_over_its_rate_is_a_rate_limit_error(tmp_path):
 
 def test_an_encoder_that_is_not_there_yet_is_an_error_to_retry():
     class LoadingSearcher(OverlapSearcher):
-        async def embed(self, texts, side):
+        async def embed(self, texts, side, *, truncate=True):
             raise NotReadyError("no version is loaded yet")
 
     with pytest.raises(openai.InternalServerError) as caught:

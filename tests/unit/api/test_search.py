@@ -1,10 +1,16 @@
 """``POST /v1/search``: what it takes, what it answers, and what it refuses."""
 
+import asyncio
+import json
+import threading
+from dataclasses import replace
+
 import pytest
 from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
 
 from winnow.api.app import build_app
+from winnow.api.bodies import json_response_of
 from winnow.api.config import ApiConfig
 from winnow.api.guard import LocalAccess
 from winnow.api.prometheus import PrometheusMetrics
@@ -72,6 +78,53 @@ def test_k_beyond_the_corpus_gives_what_there_is(http):
     reply = http.post("/v1/search", json={"queries": ["sort"], "k": 1000})
 
     assert [hit["passage_id"] for hit in reply.json()["results"][0]] == ["sort", "copy"]
+
+
+def test_an_answer_says_which_queries_lost_words_and_nothing_if_none_did():
+    class CuttingSearcher(OverlapSearcher):
+        async def search(self, queries, options):
+            cut = [1 if "my" in query else 0 for query in queries]
+            return replace(await super().search(queries, options), words_cut=cut)
+
+    http = serve(CuttingSearcher(PASSAGES))
+
+    cut = http.post("/v1/search", json={"queries": ["sort list", "copy my file"], "k": 1}).json()
+    whole = http.post("/v1/search", json={"queries": ["sort list", "copy file"], "k": 1}).json()
+
+    assert cut == {"results": [[SORT], [COPY]], "version": "v1", "words_cut": [0, 1]}
+    assert whole == {"results": [[SORT], [COPY]], "version": "v1"}
+
+
+@pytest.mark.parametrize(("num_queries", "k", "status"), [(4, 25, 200), (4, 26, 422), (1, 100, 200), (1, 101, 422)])
+def test_an_answer_has_no_more_passages_than_configured(searcher, num_queries, k, status):
+    http = serve(searcher, ApiConfig(max_results=100))
+
+    reply = http.post("/v1/search", json={"queries": ["sort"] * num_queries, "k": k})
+
+    assert reply.status_code == status
+    if status == 422:
+        assert f"is {num_queries * k} passages, at most 100 are allowed" in reply.json()["error"]["message"]
+        assert searcher.asked == []
+
+
+def test_a_large_answer_is_the_small_ones_together():
+    passages = [Passage(f"p{number}", f'text "{number}" \u2028 \U0001f4c4') for number in range(60)]
+    http = serve(OverlapSearcher(passages))
+
+    small = [http.post("/v1/search", json={"query": query, "k": 60}).json() for query in ("text", "zebra")]
+    large = http.post("/v1/search", json={"queries": ["text", "zebra"], "k": 60}).json()
+
+    assert len(large["results"][0]) == 60
+    assert large == {"results": [answer["results"][0] for answer in small], "version": "v1"}
+
+
+@pytest.mark.parametrize(("num_values", "is_aside"), [(100, False), (101, True)])
+def test_what_is_large_is_rendered_beside_the_event_loop(num_values, is_aside):
+    async def act():
+        reply = await json_response_of(lambda: {"thread": threading.get_ident()}, num_values=num_values)
+        return json.loads(reply.body)["thread"] != threading.get_ident()
+
+    assert asyncio.run(act()) == is_aside
 
 
 def test_every_option_reaches_the_search(http, searcher):

@@ -72,6 +72,7 @@ def test_info_tells_versions_counts_and_limits(searcher):
         "limits": {
             "max_queries": 64,
             "max_k": 1000,
+            "max_results": 16_000,
             "max_query_chars": 4000,
             "max_text_chars": 20_000,
             "max_body_bytes": 1_000_000,

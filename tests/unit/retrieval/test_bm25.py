@@ -34,6 +34,46 @@ def test_scores_follow_the_formula_of_lucene_and_titles_count():
     assert [hit.score for hit in found] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_word_that_is_repeated_counts_each_time():
+    hits = BM25.build(PASSAGES).search(["stone otter Stones stone"], k=10)[0]
+
+    scores = {hit.passage_id: hit.score for hit in hits}
+    otter, stone = lucene(1, 2, df=3), lucene(1, 2, df=2)
+    assert scores["p1"] == pytest.approx(otter + 3 * stone, rel=1e-6)
+    assert scores["p2"] == pytest.approx(3 * lucene(2, 3, df=2), rel=1e-6)
+
+
+def test_a_query_that_repeats_one_word_takes_one_look_at_the_index():
+    class Counted(np.ndarray):
+        looks = 0
+
+        def __getitem__(self, key):
+            Counted.looks += isinstance(key, slice)
+            return super().__getitem__(key)
+
+    index = LexicalIndex.build(PASSAGES)
+    index._index.scores["data"] = index._index.scores["data"].view(Counted)
+
+    index.rank(["otter " * 2000 + "river"], 3)
+
+    assert Counted.looks == 2
+
+
+LONG = "zebra otter stone otter river bridge otter stone"
+"""Words of the index by number of passages: river 1, stone 2, bridge 2, otter 3; nobody wrote of zebras."""
+
+
+@pytest.mark.parametrize(
+    ("most_words", "kept", "cut"),
+    [(1, "river", 3), (2, "stone stone river", 2), (3, "stone river bridge stone", 1), (4, LONG, 0), (None, LONG, 0)],
+)
+def test_of_a_long_query_the_rarest_words_count_as_often_as_they_are_there(most_words, kept, cut):
+    index = LexicalIndex.build(PASSAGES)
+
+    assert as_lists(index.rank([LONG, "otter"], 9, most_words=most_words)) == as_lists(index.rank([kept, "otter"], 9))
+    assert most_words is None or index.words_cut([LONG, "otter", ""], most_words) == [cut, 0, 0]
+
+
 def test_equal_scores_are_ordered_by_id_even_where_k_cuts_them():
     corpus = [Passage(name, "same words here") for name in ("c", "a", "d", "b")] + [Passage("e", "other text")]
 

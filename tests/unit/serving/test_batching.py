@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.api.protocol import NotReadyError
-from winnow.serving.batching import TokenBatcher
+from winnow.serving.batching import Batcher
 
 
 class PoisonedError(Exception):
@@ -35,17 +35,20 @@ class Recorder:
         return [("answer to", item) for item in items]
 
 
-async def running(recorder, max_tokens=100):
-    batcher = TokenBatcher(recorder, max_tokens=max_tokens)
+async def running(recorder, max_tokens=100, max_searches=100):
+    batcher = Batcher(recorder, max_tokens=max_tokens, max_searches=max_searches)
     batcher.start()
     return batcher
 
 
 async def submit_behind_one(batcher, recorder, requests):
     """Tasks of ``requests``, all of which arrive while an item called "first" is computed."""
-    first = asyncio.create_task(batcher.submit("first", lengths=[1]))
+    first = asyncio.create_task(batcher.submit("first", lengths=[1], num_searches=1))
     await asyncio.to_thread(recorder.entered.wait, 10)
-    tasks = [asyncio.create_task(batcher.submit(item, lengths=lengths)) for item, lengths in requests]
+    tasks = [
+        asyncio.create_task(batcher.submit(item, lengths=lengths, num_searches=len(lengths)))
+        for item, lengths in requests
+    ]
     await asyncio.sleep(0)
     return first, tasks
 
@@ -55,7 +58,7 @@ def test_an_item_that_finds_the_worker_idle_is_computed_at_once_and_alone():
         recorder = Recorder()
         recorder.gate.set()
         batcher = await running(recorder)
-        answers = [await batcher.submit(item, lengths=[3]) for item in ("a", "b")]
+        answers = [await batcher.submit(item, lengths=[3], num_searches=1) for item in ("a", "b")]
         await batcher.stop(timeout_s=5)
         return recorder, answers
 
@@ -80,6 +83,25 @@ def test_what_arrives_meanwhile_is_computed_together_within_the_tokens_padding_i
 
     # a, b and c are 4 rows of 5 tokens; with d it would be 5 rows of 6. What is longer than all goes alone.
     assert asyncio.run(act()) == [["first"], ["a", "b", "c"], ["d"], ["long"], ["e", "f"]]
+
+
+def test_searches_that_encode_nothing_are_bounded_too():
+    async def act():
+        recorder = Recorder()
+        batcher = await running(recorder, max_searches=10)
+        first = asyncio.create_task(batcher.submit("first", lengths=[1], num_searches=1))
+        await asyncio.to_thread(recorder.entered.wait, 10)
+        sizes = {"a": 4, "b": 6, "c": 1, "large": 11, "d": 9, "vectors": 0, "e": 1}
+        tasks = [
+            asyncio.create_task(batcher.submit(item, lengths=[], num_searches=size)) for item, size in sizes.items()
+        ]
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        await asyncio.gather(first, *tasks)
+        await batcher.stop(timeout_s=5)
+        return recorder.batches
+
+    assert asyncio.run(act()) == [["first"], ["a", "b"], ["c"], ["large"], ["d", "vectors", "e"]]
 
 
 def test_an_item_that_fails_fails_alone():
@@ -139,7 +161,7 @@ def test_a_stop_lets_what_was_submitted_end_and_refuses_what_comes_later():
         stopping = asyncio.create_task(batcher.stop(timeout_s=5))
         await asyncio.sleep(0)
         with pytest.raises(NotReadyError):
-            await batcher.submit("late", lengths=[1])
+            await batcher.submit("late", lengths=[1], num_searches=1)
         recorder.gate.set()
         await stopping
         return await asyncio.gather(first, *tasks)
@@ -172,19 +194,19 @@ requests = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(requests=requests, max_tokens=st.integers(1, 60))
-def test_each_gets_its_own_result_or_its_own_error_in_any_company(requests, max_tokens):
+@given(requests=requests, max_tokens=st.integers(1, 60), max_searches=st.integers(1, 8))
+def test_each_gets_its_own_result_or_its_own_error_in_any_company(requests, max_tokens, max_searches):
     lengths_of = {number: lengths for number, (lengths, _, _) in enumerate(requests)}
     fate_of = {number: fate for number, (_, fate, _) in enumerate(requests)}
     recorder = Recorder(poisoned={number for number, fate in fate_of.items() if fate == "fails"})
 
     async def act():
-        batcher = await running(recorder, max_tokens)
+        batcher = await running(recorder, max_tokens, max_searches)
         if requests and requests[0][2]:
             recorder.gate.set()
         tasks = []
         for number, (lengths, _, has_turn) in enumerate(requests):
-            tasks.append(asyncio.create_task(batcher.submit(number, lengths=lengths)))
+            tasks.append(asyncio.create_task(batcher.submit(number, lengths=lengths, num_searches=1)))
             if has_turn:
                 await asyncio.sleep(0)
         for number, fate in fate_of.items():
@@ -207,5 +229,6 @@ def test_each_gets_its_own_result_or_its_own_error_in_any_company(requests, max_
     for batch in together:
         rows = [length for number in batch for length in lengths_of[number]]
         assert len(rows) * max(rows, default=0) <= max_tokens
+        assert len(batch) <= max_searches
     first_tries = list(dict.fromkeys(number for batch in recorder.batches for number in batch))
     assert first_tries == sorted(first_tries)

@@ -14,12 +14,13 @@ from tiny_models import tiny_encoder
 from tiny_versions import PASSAGES, write_tiny_version
 
 from winnow.api.config import ApiConfig
-from winnow.api.protocol import NotReadyError, SearchOptions, SwapBusyError, SwapRefusedError
+from winnow.api.protocol import NotReadyError, SearchOptions, SwapBusyError, SwapRefusedError, TextTooLongError
 from winnow.errors import DataError
 from winnow.records import Passage
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.filtering import parse_filter
 from winnow.retrieval.manifest import read_manifest
+from winnow.serving import active, watching
 from winnow.serving.loading import load_version
 from winnow.serving.service import RetrieverService
 
@@ -158,7 +159,7 @@ def test_requests_that_wait_share_one_encoding_and_get_what_they_would_get_alone
 
 
 def test_one_request_that_cannot_be_answered_fails_alone_and_nothing_is_encoded_again(first):
-    good, bad = SearchOptions(k=1), SearchOptions(k=1, filter=parse_filter({"colour": "red"}))
+    good, bad = SearchOptions(k=1), SearchOptions(k=0)
 
     async def act():
         async with Watched(first, cache_queries=0) as watched:
@@ -168,9 +169,73 @@ def test_one_request_that_cannot_be_answered_fails_alone_and_nothing_is_encoded_
     (bridge, refused, bread), batches = asyncio.run(act())
 
     assert isinstance(refused, DataError)
-    assert "colour" in str(refused)
+    assert "k=0" in str(refused)
     assert (ids(bridge), ids(bread)) == ([["bridge"]], [["bread"]])
     assert batches == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(SearchOptions(filter=parse_filter({"colour": "red"})), "colour"), (SearchOptions(mode="bm25"), "bm25")],
+)
+def test_a_field_or_mode_that_is_not_there_is_refused_before_it_can_hold_up_others(tmp_path, bad, message):
+    directory = write_tiny_version(tmp_path / "v", config=IndexConfig(bm25=False))
+
+    async def act():
+        async with Watched(directory, cache_queries=0) as watched:
+            outcomes = await watched.ask_together((["stone bridge"], OPTIONS), (["otter"], bad), ([BREAD], OPTIONS))
+            return outcomes, watched
+
+    (bridge, refused, bread), watched = asyncio.run(act())
+
+    assert isinstance(refused, DataError)
+    assert message in str(refused)
+    assert (ids(bridge)[0][0], ids(bread)[0][0]) == ("bridge", "bread")
+    # The request before, and the two together: nothing was tried one by one.
+    assert [len(batch) for batch in watched.encoder.batches] == [1, 2]
+    assert len(watched.metrics.values("winnow_stage_seconds", stage="search")) == 1
+
+
+def test_a_large_search_by_words_lets_others_have_their_turn(first):
+    async def act():
+        async with Watched(first) as watched:
+            large = asyncio.create_task(watched.service.search(["river"] * 300, SearchOptions(mode="bm25")))
+            await asyncio.sleep(0)
+            small = await watched.service.search(["otters"], SearchOptions(mode="bm25"))
+            return large.done(), small, await large
+
+    was_done, small, large = asyncio.run(act())
+
+    assert not was_done
+    assert ids(small) == [["otter"]]
+    assert ids(large) == [["rain"]] * 300
+
+
+def test_of_a_large_request_that_nobody_waits_for_the_rest_is_not_computed(first):
+    async def act():
+        async with Watched(first) as watched:
+            watched.encoder.gate.clear()
+            large = asyncio.create_task(watched.service.search([f"query {n}" for n in range(100)], OPTIONS))
+            await asyncio.to_thread(watched.encoder.entered.wait, 10)
+            large.cancel()
+            await asyncio.sleep(0)
+            watched.encoder.gate.set()
+            await watched.service.search(["otter"], OPTIONS)
+            return [len(batch) for batch in watched.encoder.batches]
+
+    assert asyncio.run(act()) == [32, 1]
+
+
+@pytest.mark.parametrize(("mode", "cut"), [("bm25", [0] * 32 + [3, 0]), ("hybrid", [0] * 32 + [3, 0]), ("dense", ())])
+def test_an_answer_says_how_many_words_of_each_query_were_left_out(first, monkeypatch, mode, cut):
+    monkeypatch.setattr(active, "MOST_WORDS", 2)
+    queries = ["otter"] * 32 + ["otters bridge stone rain river stone", "rain rain rain zebra"]
+
+    async def act():
+        async with Watched(first) as watched:
+            return await watched.service.search(queries, SearchOptions(mode=mode))
+
+    assert list(asyncio.run(act()).words_cut) == list(cut)
 
 
 def test_a_version_without_bm25_refuses_that_mode(tmp_path):
@@ -224,7 +289,30 @@ def test_embeddings_are_the_encoders_own_per_side(first):
 
     np.testing.assert_allclose(answer.embeddings_ND, encoder.encode(["otters", "x " * 2500], side="passage"), atol=1e-5)
     assert answer.num_tokens == 6 + 2 + 32
+    assert answer.num_truncated == 1
     assert answer.version == read_manifest(first).version
+
+
+def test_a_text_that_just_fits_is_not_cut_and_one_token_more_is_refused_where_nothing_may_be_cut(first):
+    encoder = tiny_encoder()
+    texts = ["x " * number for number in range(1, 99)]
+    lengths = [len(row) for row in encoder.tokenize(texts, side="query")]
+    limit = lengths[-1]
+    fits = texts[lengths.index(limit)]
+    longer = fits + "x"
+
+    async def act():
+        async with Watched(first) as watched:
+            kept = await watched.service.embed([fits], "query", truncate=False)
+            with pytest.raises(TextTooLongError, match=rf"input\.1 has more than the {limit} tokens .* of a query"):
+                await watched.service.embed([fits, longer, longer], "query", truncate=False)
+            batches = len(watched.encoder.batches)
+            return kept, batches, await watched.service.embed([fits, longer, longer], "query")
+
+    kept, batches, cut = asyncio.run(act())
+
+    assert (kept.num_truncated, cut.num_truncated) == (0, 2)
+    assert batches == 1  # what is refused is not encoded
 
 
 def test_a_large_request_lets_others_have_their_turn(first):
@@ -391,22 +479,25 @@ def test_two_versions_are_not_loaded_at_a_time(first, second):
     assert version == read_manifest(second).version
 
 
-def test_a_worker_that_hangs_shows_in_the_readiness_which_never_waits(first):
+def test_a_worker_that_hangs_shows_in_the_readiness_which_never_waits(first, monkeypatch):
+    monkeypatch.setattr(watching, "_EVERY_S", 0.01)
+
     async def act():
         async with Watched(first) as watched:
             before = watched.service.readiness()
             watched.encoder.gate.clear()
-            hanging = asyncio.create_task(watched.service.search(["stone bridge"], OPTIONS))
-            await asyncio.sleep(0.05)
-            during = watched.service.readiness()
-            hanging.cancel()
+            await asyncio.to_thread(watched.encoder.entered.wait, 10)
+            during = [watched.service.readiness()]
+            await asyncio.sleep(0.1)
+            during.append(watched.service.readiness())
             return before, during
 
-    before, during = asyncio.run(act())
+    before, (early, late) = asyncio.run(act())
 
     assert before.is_ready
     assert before.version == read_manifest(first).version
-    assert during.age_s > before.age_s
+    # No search ended meanwhile, though one is tried a hundred times a second.
+    assert late.age_s - early.age_s >= 0.1
 
 
 def test_nothing_is_answered_before_the_start_and_after_the_stop(first):
