@@ -67,10 +67,11 @@ class ServingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a replica learns from a report. ``keys`` are those in force, as JSON; ``None`` if none are asked for."""
+    """What a replica learns from a report."""
 
     orders: Orders
     keys: str | None
+    """The keys in force, as JSON; ``None`` if none are asked for, or if the replica has these already."""
 
 
 class Control:
@@ -107,8 +108,8 @@ class Control:
                 self._tasks = [asyncio.create_task(self._end_when_lonely()), asyncio.create_task(following)]
         return self._rollout.target
 
-    async def report(self, replica: str, report: Report) -> Synced:
-        """The orders for ``replica``, and the keys in force."""
+    async def report(self, replica: str, report: Report, keys: str | None = None) -> Synced:
+        """The orders for ``replica``, and the keys in force unless ``keys`` is the digest of these."""
         await self.start()
         rollout, self._heard = self._started(), time.monotonic()
         served = rollout.target.generation
@@ -119,8 +120,8 @@ class Control:
             self._fetcher.remember(self._plan.reference, self._located)
             self._located = None
         assert self._access is not None
-        keys = self._access.keys
-        return Synced(orders, None if keys is None else keys.to_json())
+        ring = self._access.keys
+        return Synced(orders, None if ring is None or ring.digest == keys else ring.to_json())
 
     async def leave(self, replica: str) -> None:
         """``replica`` has stopped."""
@@ -139,17 +140,17 @@ class Control:
         await self.start()
         try:
             located = await aside(self._fetcher.fetch, reference)
-        except WinnowError as error:
-            raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
+        except (WinnowError, OSError) as error:
+            raise SwapRefusedError(f"{reference!r:.80} cannot be served: {error}") from None
         if located.notice is not None:
-            raise SwapRefusedError(f"{reference!r} cannot be served: {located.notice}")
+            raise SwapRefusedError(f"{reference!r:.80} cannot be served: {located.notice}")
         return await self._take(reference, located)
 
     async def _take(self, reference: str, located: Located) -> tuple[int, str]:
         try:
             kept = await aside(keep_version, located.directory, self._plan.cache)
         except (WinnowError, OSError) as error:
-            raise SwapRefusedError(f"{reference!r} cannot be served: {error}") from None
+            raise SwapRefusedError(f"{reference!r:.80} cannot be served: {error}") from None
         # What they are told to serve counts, not what they say: that may be from before they were told.
         if not self._started().is_settled_on(kept.name):
             self._started().propose(reference, str(kept), kept.name)
@@ -175,7 +176,7 @@ class Control:
         deadline = time.monotonic() + self._plan.config.start_timeout_s
         while not rollout.is_served(target.generation):
             if target.generation in rollout.failures:
-                raise SwapRefusedError(f"{reference!r} cannot be served: {rollout.failures[target.generation]}")
+                raise SwapRefusedError(f"{reference!r:.80} cannot be served: {rollout.failures[target.generation]}")
             if time.monotonic() > deadline:
                 if rollout.is_decided(target.generation):
                     # Too late to go back: who does not serve it yet is replaced, or does so soon.

@@ -148,8 +148,11 @@ class RetrieverReplica:
                 _log.warning("no orders can be had (%s); this replica goes on as it is", type(error).__name__)
 
     async def _report(self) -> None:
-        synced = await self._control.report.remote(self._name, self._state.report())
-        self._keys = None if synced.keys is None else KeyRing.from_json(synced.keys)
+        known = self._keys and self._keys.digest
+        synced = await self._control.report.remote(self._name, self._state.report(), known)
+        if synced.keys is not None:
+            # Beside the event loop: thousands of keys take longer than a search.
+            self._keys = await asyncio.to_thread(_read_keys, synced.keys)
         self._obey(synced.orders)
 
     def _obey(self, orders: Orders) -> None:
@@ -184,6 +187,13 @@ class RetrieverReplica:
             self._reporting.cancel()
             await self._control.leave.remote(self._name)
             await self._service.stop()
+
+
+def _read_keys(text: str) -> KeyRing:
+    """The ring in ``text``, with what is derived from it, which would else be made at the first request."""
+    ring = KeyRing.from_json(text)
+    _ = ring.digest, ring.find("")
+    return ring
 
 
 async def _remote(call: Awaitable[Any]) -> Any:

@@ -5,6 +5,7 @@ import json
 import logging
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -79,14 +80,24 @@ def test_the_right_one_of_many_keys_is_found():
     assert [ring.find(f"token{number}").key_id for number in (0, 25, 49)] == ["k0", "k25", "k49"]
 
 
-def test_every_key_is_compared_even_after_a_match(monkeypatch):
+@pytest.mark.parametrize(("token", "found"), [("one", "k1"), ("two", None), ("nobody's", None)])
+def test_one_hash_is_compared_in_constant_time_however_many_keys_there_are(monkeypatch, token, found):
     compared = []
     monkeypatch.setattr("winnow.api.keys.hmac.compare_digest", lambda a, b: compared.append(a) or a == b)
     ring = KeyRing((a_key("k1", "one"), a_key("k2", "two", revoked=datetime.now(UTC)), a_key("k3", "three")))
 
-    ring.find("one")
+    key = ring.find(token)
 
-    assert compared == [key.sha256 for key in ring.keys]
+    assert (key and key.key_id) == found
+    assert compared == [hashlib.sha256(token.encode()).hexdigest()]
+
+
+def test_a_rings_digest_changes_with_a_revocation_and_survives_the_wire():
+    ring = KeyRing((a_key("k1", "one"), a_key("k2", "two", rate_per_minute=0.1)))
+    revoked = KeyRing((replace(ring.keys[0], revoked=datetime.now(UTC)), ring.keys[1]))
+
+    assert KeyRing.from_json(ring.to_json()).digest == ring.digest
+    assert len({ring.digest, revoked.digest, KeyRing(ring.keys[:1]).digest, KeyRing().digest}) == 4
 
 
 def test_a_revoked_key_is_not_found_and_its_neighbour_still_is(path):

@@ -11,7 +11,9 @@ from fakes import MovableAlias
 from obedient import ObedientReplica
 from tiny_versions import PASSAGES, write_tiny_version
 
+from winnow.api import guard
 from winnow.api.config import ServeConfig
+from winnow.api.keys import KeyRing, create_key, revoke_key
 from winnow.api.protocol import SwapRefusedError
 from winnow.cluster import control, replica
 from winnow.cluster.control import Control, ServingPlan
@@ -202,3 +204,28 @@ def test_a_replica_without_keys_starts_only_where_serve_listens_on_loopback(plan
             replica._check_keys(plan)
     else:
         replica._check_keys(plan)
+
+
+def test_keys_are_sent_when_they_change_and_then_never_again(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "_LOOK_EVERY_S", 0)
+    path = tmp_path / "keys.json"
+    token = create_key(path, name="app", scopes=["search"])
+    plan = replace(plan, config=ServeConfig(keys=path))
+
+    async def act():
+        ordering = Control(plan)
+        target = await ordering.start()
+        a, b = (Replica(name, target) for name in "ab")
+        first = await ordering.report("a", a.report())
+        ring = KeyRing.from_json(first.keys)
+        again = [(await ordering.report("a", a.report(), ring.digest)).keys for _ in range(3)]
+        revoke_key(path, ring.keys[0].key_id)
+        revoked = KeyRing.from_json((await ordering.report("a", a.report(), ring.digest)).keys)
+        new = KeyRing.from_json((await ordering.report("b", b.report())).keys)
+        return ring, again, revoked, new
+
+    ring, again, revoked, new = asyncio.run(act())
+
+    assert ring.find(token) is not None
+    assert again == [None, None, None]
+    assert (revoked.find(token), new.find(token)) == (None, None)
