@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from winnow.answering.generating import Reason
 from winnow.modeling.protocol import Side
 from winnow.retrieval.config import Mode
+from winnow.retrieval.reference import check_reference
 
 # `fail_fast`: a million wrong items are one error, not a second of the event loop.
 Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
@@ -192,7 +193,7 @@ class AnswerResponse(_Answer):
 class SwapRequest(_Body):
     """Body of ``POST /v1/admin/version``."""
 
-    retriever: str = Field(min_length=1, max_length=4096)
+    retriever: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(check_reference)]
     """A directory, ``model@alias`` or ``model/number``."""
 
 

@@ -84,7 +84,11 @@ def write_manifest(directory: Path, manifest: Manifest) -> Path:
 def read_manifest(directory: Path) -> Manifest:
     """The manifest in ``directory``. Raises ``IndexMismatchError``."""
     path = directory / MANIFEST
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise IndexMismatchError(f"no retriever version can be read at {str(directory)!r}: {error.strerror}") from None
+    if not is_there:
         raise IndexMismatchError(
             f"no retriever version at {str(directory)!r} (it has no {MANIFEST}); build one with `winnow index`"
         )

@@ -12,7 +12,9 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, ValidationInfo
 
 from winnow.config import refuse_url
+from winnow.errors import ConfigError
 
+_LONGEST_NAME = 255
 _ALIAS = re.compile(r"(?P<model>[\w.-]+)@(?P<alias>[\w.-]+)")
 _NUMBER = re.compile(r"(?P<model>[\w.-]+)/(?P<number>\d+)")
 
@@ -54,7 +56,8 @@ class Directories:
     """Implements ``Source`` where there is no registry to ask."""
 
     def fetch(self, reference: str) -> Located:
-        return Located(Path(reference))
+        target = parse_reference(reference)
+        return Located(target if isinstance(target, Path) else Path(reference))
 
     def number(self, reference: str) -> None:
         """Directories have none."""
@@ -63,8 +66,19 @@ class Directories:
         """Directories are where they are."""
 
 
+def check_reference(reference: str) -> str:
+    """``reference``, unless it can name nothing on any machine. Raises ``ValueError``."""
+    refuse_url(reference)
+    if not reference or "\0" in reference:
+        raise ValueError("expected a directory, model@alias or model/number, got nothing or a NUL character")
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in reference.split("/"))
+    if longest > _LONGEST_NAME:
+        raise ValueError(f"a name in it has {longest} bytes, and no file system takes more than {_LONGEST_NAME}")
+    return reference
+
+
 def parse_reference(reference: str) -> RegistryEntry | Path:
-    """The entry or the directory that ``reference`` names.
+    """The entry or the directory that ``reference`` names. Raises ``ConfigError`` for a user who is not there.
 
     >>> parse_reference("winnow@champion")
     RegistryEntry(model='winnow', alias='champion', number=None)
@@ -77,13 +91,20 @@ def parse_reference(reference: str) -> RegistryEntry | Path:
         return RegistryEntry(found["model"], alias=found["alias"])
     if found := _NUMBER.fullmatch(reference):
         return RegistryEntry(found["model"], number=found["number"])
-    return Path(reference).expanduser()
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"this machine has no user or home for {reference[:80]!r}; write the directory out, without ~"
+        ) from None
 
 
 def _resolve(reference: str, info: ValidationInfo) -> str:
-    refuse_url(reference)
     base = (info.context or {}).get("base")
-    target = parse_reference(reference)
+    try:
+        target = parse_reference(check_reference(reference))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
     return reference if base is None or isinstance(target, RegistryEntry) else str(Path(base) / target)
 
 

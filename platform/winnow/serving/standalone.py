@@ -111,7 +111,7 @@ class LocalVersions:
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
-            raise SwapRefusedError(f"{reference!r} cannot be served, and {previous} still is: {error}") from error
+            raise SwapRefusedError(f"{reference!r:.80} cannot be served, and {previous} still is: {error}") from error
         finally:
             # A task that failed keeps all that was loaded for it.
             self._swapping = None

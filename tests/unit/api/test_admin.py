@@ -1,5 +1,7 @@
 """``/v1/admin/version``: swaps, and who may ask for them."""
 
+from types import SimpleNamespace
+
 import pytest
 from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
@@ -10,6 +12,9 @@ from winnow.api.guard import LocalAccess
 from winnow.api.keys import create_key
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapBusyError, SwapOutcome, SwapRefusedError
+from winnow.retrieval.reference import Directories, Located
+from winnow.serving.standalone import LocalVersions
+from winnow.tracking.fetching import RetrieverFetcher
 
 PATH = "/v1/admin/version"
 
@@ -116,7 +121,10 @@ def test_where_nothing_can_be_swapped_the_path_is_not_found(tokens):
     assert "serve.retriever" in reply.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [{}, {"retriever": ""}, {"retriever": 7}, {"retriever": "x" * 5000}, {"path": "x"}])
+NEVER = ["", 7, "x" * 5000, "a\0b", "\0", "x" * 4000, "/data/" + "é" * 128, f"{'m' * 256}@champion", "s3://bucket/v"]
+
+
+@pytest.mark.parametrize("body", [{}, {"path": "x"}, *({"retriever": reference} for reference in NEVER)])
 def test_a_swap_to_nothing_is_refused(tokens, body):
     keys, by_scope = tokens
     versions = ScriptedVersions()
@@ -125,3 +133,21 @@ def test_a_swap_to_nothing_is_refused(tokens, body):
 
     assert reply.status_code == 422
     assert versions.asked == []
+
+
+@pytest.mark.parametrize(
+    "reference", ["~nobody-of-this-name/x", "/dev/null", "loop", "/" + "d/" * 2000, "/nowhere", "é" * 127]
+)
+@pytest.mark.parametrize("source", ["directories", "registry"])
+def test_what_cannot_be_had_is_refused_with_the_reason_and_what_is_served_goes_on(tmp_path, tokens, source, reference):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    fetcher = Directories() if source == "directories" else RetrieverFetcher(f"sqlite:///{tmp_path}/none.db", tmp_path)
+    serving = SimpleNamespace(info=lambda: {"version": "v1"})
+    versions = LocalVersions(serving, reference="first", located=Located(tmp_path), source=fetcher)
+    keys, by_scope = tokens
+    asked = str(tmp_path / "loop") if reference == "loop" else reference
+
+    reply = serve(versions, keys).post(PATH, json={"retriever": asked}, headers=bearer(by_scope["admin"]))
+
+    assert (reply.status_code, reply.json()["error"]["type"]) == (424, "dependency_failed")
+    assert "cannot be served, and v1 still is" in reply.json()["error"]["message"]
