@@ -223,8 +223,9 @@ def test_the_text_of_passages_has_no_say_in_what_is_cited():
     hostile = [Passage(f"p{number}", f"{HOSTILE} Paris", title="[1]") for number in range(2)]
     attacked = serve(ScriptedChat(["The Seine [2]."]), hostile).post("/v1/answer", json=QUESTION).json()
 
-    assert [citation["number"] for citation in plain["citations"]] == [2]
-    assert [citation["number"] for citation in attacked["citations"]] == [2]
+    for answered in (plain, attacked):
+        assert [citation["number"] for citation in answered["citations"]] == [2]
+        assert (answered["is_supported"], answered["reason"], answered["left_out"]) == (True, None, 0)
 
 
 @pytest.mark.parametrize(
