@@ -110,7 +110,7 @@ def test_packed_inputs_and_a_dataset_in_a_folder_are_inputs_like_others(tmp_path
 
     datasets.disable_progress_bars()
     datasets.Dataset.from_dict({"_id": ["p1", "p2"], "text": ["one", "two"]}).save_to_disk(tmp_path / "corpus")
-    (tmp_path / "queries.jsonl.gz").write_bytes(gzip.compress(QUERIES.encode()))
+    (tmp_path / "queries.jsonl.gz").write_bytes(gzip.compress(QUERIES.encode(), mtime=0))
     data = {"corpus": {"path": tmp_path / "corpus"}, "train": {"queries": tmp_path / "queries.jsonl.gz"}}
     packed = config.model_copy(update={"data": build_config(DataConfig, data)})
 

@@ -191,7 +191,7 @@ def test_a_run_without_a_usable_line_beside_another_list_is_counted(tmp_path):
 def test_a_compressed_run_is_read_like_a_plain_one_and_leaves_nothing_unpacked(tmp_path):
     config = configure(tmp_path)
     plain = read(pool.pool(config).directory)
-    (tmp_path / "other.run").write_bytes(gzip.compress(RUN.encode()))
+    (tmp_path / "other.run").write_bytes(gzip.compress(RUN.encode(), mtime=0))
 
     result = pool.pool(config)
 
@@ -222,7 +222,7 @@ def test_lists_are_found_again_as_deep_as_asked_with_what_each_brings_and_nothin
 def test_lists_are_found_again_in_compressed_runs(tmp_path):
     config = configure(tmp_path)
     packed = tmp_path / "other.run.gz"
-    packed.write_bytes(gzip.compress(RUN.encode()))
+    packed.write_bytes(gzip.compress(RUN.encode(), mtime=0))
     (run,) = [source for source in config.pool.sources if source.kind == "trec_run"]
     alone = config.pool.model_copy(update={"sources": (run.model_copy(update={"path": packed}),)})
     config = config.model_copy(update={"pool": alone})
