@@ -96,7 +96,7 @@ def test_other_words_or_another_tokenizer_are_tokenised_anew_and_no_old_checkpoi
     path = write(job, tmp_path / "job")
     run(load_config(JobConfig, path))
     if changed == "passages":
-        passages = [Passage(f"p{number}", "something else") for number in range(len(WORDS))]
+        passages = [Passage(f"p{number}", f"something else {number}") for number in range(len(WORDS))]
         schema.write_dataset(tmp_path / "passages.parquet", schema.to_table(passages, schema.PASSAGES))
     else:
         rules = tmp_path / "base" / "tokenizer.json"

@@ -47,7 +47,7 @@ def start(directory, port, log):
     environment = {**os.environ, **engine_environment(engine), "VLLM_API_KEY": KEY}
     del environment["VLLM_ENABLE_V1_MULTIPROCESSING"]  # the server runs its engine in a child
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(directory)]
-    command += ["--served-model-name", "small-llm", "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
+    command += ["--served-model-name", "small-llm", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
     command += ["--max-model-len", str(MAX_TOKENS), "--max-num-seqs", "16", "--max-num-batched-tokens", "1024"]
     command += ["--enforce-eager", "--enable-prompt-tokens-details"]
     return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -71,7 +71,7 @@ def url(tmp_path_factory, model_cache):
     with log_path.open("w") as log:
         process = start(directory, port, log)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 280
         while not answers(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None, log_path.read_text()[-3000:]
             assert time.monotonic() < deadline, log_path.read_text()[-3000:]
@@ -100,7 +100,7 @@ def config(url, monkeypatch):
 @pytest.fixture
 def local(model_cache, monkeypatch):
     """The same checkpoint without a server."""
-    config = TransformersConfig(kind="transformers", model=MODEL, max_tokens=MAX_TOKENS)
+    config = TransformersConfig(kind="transformers", model=MODEL, max_tokens=MAX_TOKENS, dtype="float32")
     for name, value in engine_environment(config).items():
         monkeypatch.setenv(name, value)
     prepare_engine(config, model_cache)

@@ -109,7 +109,7 @@ def test_unevenness_of_equal_pools_is_cochrans_q(draws):
     positive_QP = (draws.random((60, 6)) < [0.5, 0.4, 0.3, 0.3, 0.2, 0.2]).astype(float)
     share_Q = positive_QP.mean(axis=1)
 
-    statistic, degrees = uneven(positive_QP.sum(axis=0) - share_Q.sum(), np.full(60, 6.0), share_Q)
+    statistic, degrees = uneven(positive_QP.sum(axis=0) - share_Q.sum(), np.full(60, 6), share_Q)
 
     expected = friedmanchisquare(*positive_QP.T)
     assert degrees == 5
@@ -118,13 +118,13 @@ def test_unevenness_of_equal_pools_is_cochrans_q(draws):
 
 def test_unevenness_of_unequal_pools_is_chi_square_when_chance_places_the_positives(draws):
     """Large pools have a smaller share of positives, and chance must still be called chance 95 % of the time."""
-    size_Q = np.repeat([2.0, 5.0, 9.0], 30)
+    size_Q = np.repeat([2, 5, 9], 30)
     positives_Q = np.minimum(draws.integers(1, 4, size=90), size_Q)
     share_Q = positives_Q / size_Q
 
     def by_chance():
         surplus_P = np.zeros(9)
-        for size, count in zip(size_Q.astype(int), positives_Q.astype(int), strict=True):
+        for size, count in zip(size_Q, positives_Q, strict=True):
             surplus_P[draws.permutation(size)[:count]] += 1
             surplus_P[:size] -= count / size
         return uneven(surplus_P, size_Q, share_Q)

@@ -4,9 +4,10 @@ import json
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, ValidationInfo, field_validator, model_validator
 
 from winnow.config import Config, speed_knob
+from winnow.engines.precision import quick_precision
 from winnow.engines.reasoning import ReasoningParser
 from winnow.engines.vllm_args import SPEED, check_engine_args
 from winnow.machine import waiting_policy
@@ -32,6 +33,14 @@ def _as_json(values: dict[str, Any]) -> dict[str, Any]:
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_as_json)]
 """Names with values that go to another program as they are."""
+
+
+def _decided(dtype: str, info: ValidationInfo) -> str:
+    return quick_precision(gpus=info.data.get("gpus", 0)) if dtype == "auto" else dtype
+
+
+Arithmetic = Annotated[Literal["auto", "bfloat16", "float16", "float32"], AfterValidator(_decided)]
+"""A setting after ``gpus``, which it depends on."""
 
 
 class ChatConfig(Config):
@@ -67,9 +76,6 @@ class VllmConfig(ChatConfig):
     revision: str | None = None
     """Branch, tag or commit of a hub model, which pins it: without one, a change on the hub is another judge."""
 
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Arithmetic of the model. Scores of half precisions differ in the last digits with what shares a batch."""
-
     quantisation: str | None = None
     """How the checkpoint is quantised, in vLLM's words (``awq``, ``gptq``, ``fp8``); by default as it says itself."""
 
@@ -78,6 +84,11 @@ class VllmConfig(ChatConfig):
 
     gpus: int = speed_knob(0, ge=0)
     """GPUs of each engine (its tensor parallel size); 0 runs it on the CPU."""
+
+    dtype: Arithmetic = Field(default="auto", validate_default=True)
+    """Arithmetic of the model. ``auto``: bfloat16 on a GPU and on a CPU that has it, else float32, which is several
+    times as fast there. The machine that starts a run decides, and what it decided is part of the judge's identity.
+    Scores of half precisions differ in the last digits with what shares a batch."""
 
     cpus: int = speed_knob(1, ge=1)
     """CPUs that each engine reserves. One less than the machine has leaves room for reading."""
@@ -131,14 +142,15 @@ class TransformersConfig(ChatConfig):
     revision: str | None = None
     """Branch, tag or commit of a hub model, which pins it: without one, a change on the hub is another judge."""
 
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Arithmetic of the model."""
-
     max_tokens: int = Field(default=2048, ge=16)
     """Longest prompt with its reply. A query that needs a longer one gets the status ``too_long``."""
 
     gpus: int = speed_knob(0, ge=0, le=1)
     """1 runs it on a GPU, 0 on the CPU."""
+
+    dtype: Arithmetic = Field(default="auto", validate_default=True)
+    """Arithmetic of the model. ``auto``: bfloat16 on a GPU and on a CPU that has it, else float32, which is several
+    times as fast there. The machine that starts a run decides, and what it decided is part of the judge's identity."""
 
     cpus: int = speed_knob(1, ge=1)
     """CPUs that each engine reserves. One less than the machine has leaves room for reading."""

@@ -23,7 +23,7 @@ def test_the_name_says_kind_and_model():
 @pytest.mark.parametrize(
     "change",
     [
-        {"engine": {"kind": "vllm", "model": "org/name", "dtype": "float32"}},
+        {"engine": {"kind": "vllm", "model": "org/name", "dtype": "float16"}},
         {"engine": {"kind": "vllm", "model": "org/name", "max_tokens": 512}},
         {**BASE, "judge": {"kind": "query_gain", "max_passage_words": 50}},
     ],
