@@ -25,15 +25,15 @@ class ObedientReplica:
         return self.state.report()
 
     def obey(self, orders: Orders) -> None:
-        todo = self.state.obey(orders)
-        if todo.activate is not None:
-            assert self.aside == todo.activate.version, "only what is loaded can be activated"
+        actions = self.state.obey(orders)
+        if actions.activate is not None:
+            assert self.aside == actions.activate.version, "only what is loaded can be activated"
             self.aside = None
-        if todo.discard:
+        if actions.discard:
             self.aside = None
-        if todo.load is not None:
+        if actions.load is not None:
             assert self.loading is None, "one version is loaded at a time"
-            self.loading, self.aside = todo.load, None
+            self.loading, self.aside = actions.load, None
 
     def finish_loading(self) -> None:
         """The load that is going on ends, well or not."""

@@ -39,7 +39,9 @@ def test_a_recipe_trains_on_judged_questions_with_the_dropout_of_the_published_t
 
 @pytest.mark.parametrize(("name", "options"), COMMANDS, ids=lambda value: value.strip().replace(" ", "_"))
 def test_the_commands_of_the_page_can_be_read(name, options):
-    load_config(RunConfig, ROOT / "jobs" / "configs" / "recipes" / name, options.split(" --set ")[1:])
+    path = ROOT / "jobs" / "configs" / "recipes" / name
+
+    assert isinstance(load_config(RunConfig, path, options.split(" --set ")[1:]), RunConfig)
 
 
 def test_the_page_has_commands():

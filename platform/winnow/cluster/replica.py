@@ -156,13 +156,13 @@ class RetrieverReplica:
         self._obey(synced.orders)
 
     def _obey(self, orders: Orders) -> None:
-        todo = self._state.obey(orders)
-        if todo.activate is not None:
-            self._service.activate(todo.activate.version)
-        if todo.discard:
+        actions = self._state.obey(orders)
+        if actions.activate is not None:
+            self._service.activate(actions.activate.version)
+        if actions.discard:
             self._service.discard()
-        if todo.load is not None:
-            self._loading = asyncio.create_task(self._load_aside(todo.load))
+        if actions.load is not None:
+            self._loading = asyncio.create_task(self._load_aside(actions.load))
 
     async def _load_aside(self, target: Target) -> None:
         try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from winnow.serving.rollout import Orders, Report, Target
 
 
-class ToDo(NamedTuple):
+class Actions(NamedTuple):
     """What follows from orders, to be done in this order."""
 
     activate: Target | None = None
@@ -48,7 +48,7 @@ class ReplicaState:
             reason=self._refused and self._refused[1],
         )
 
-    def obey(self, orders: Orders) -> ToDo:
+    def obey(self, orders: Orders) -> Actions:
         """What is to be done now. What it tells to activate counts as served from here on."""
         self.wanted = orders.serve
         activate = self._activated(orders.serve)
@@ -58,7 +58,7 @@ class ReplicaState:
             self._prepared = None
         if load is not None:
             self._loading = load
-        return ToDo(activate, discard, load)
+        return Actions(activate, discard, load)
 
     def loaded(self, target: Target) -> None:
         """``target`` is loaded aside, in place of what was there."""
