@@ -48,7 +48,7 @@ def results(config, ray_cluster):
     return run(config)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_every_step_is_done_and_leaves_a_record(results):
     assert list(results) == VERBS
     assert {verb: result.skipped for verb, result in results.items()} == dict.fromkeys(VERBS, False)

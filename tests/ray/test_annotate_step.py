@@ -35,6 +35,7 @@ def settings(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()
     test = {"queries": write_jsonl(tmp_path / "test.jsonl", [{"_id": "q0", "text": "which thing"}])}
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tp0\t1\n")
     return {

@@ -49,11 +49,16 @@ class ServedTemplate:
 
 
 def _takes_system(connection: ServerConnection, config: ServerConfig) -> bool:
-    """Whether what the system says adds to the prompt; a template may refuse it, or leave it out without a word."""
-    alone = _render(connection, config, _QUESTION[1:], thinks=False)
-    together = _render(connection, config, _QUESTION, thinks=False)
-    # Where not even the user can be rendered, it is not the system's turn that is wrong.
-    return alone is None or (together is not None and len(together) > len(alone))
+    """Whether what the system says is in the prompt; a template may refuse it, or leave it out without a word."""
+    if _render(connection, config, _QUESTION[1:], thinks=False) is None:
+        # Where not even the user can be rendered, it is not the system's turn that is wrong.
+        return True
+    said, said_otherwise = (
+        _render(connection, config, (Message("system", words), *_QUESTION[1:]), thinks=False)
+        for words in ("Be brief.", "Be polite.")
+    )
+    # Not their lengths: where there is no system turn, many templates write one of their own, which may be longer.
+    return said is not None and said != said_otherwise
 
 
 def _end(
