@@ -35,9 +35,11 @@ def write_inputs(folder: Path) -> None:
     (folder / "queries.jsonl").write_text("\n".join(lines))
     (folder / "train.jsonl").write_text('{"_id": "t1", "text": "what do otters eat"}')
     (folder / "dev.jsonl").write_text(
-        '{"_id": "q1", "text": "a swimmer that eats fish"}\n{"_id": "q2", "text": "things for baking"}'
+        '{"_id": "q1", "text": "a swimmer that eats fish"}\n{"_id": "q2", "text": "things for baking"}\n'
+        '{"_id": "q3", "text": "the name of its composer"}'
     )
     rows = ["query-id\tcorpus-id\tscore", *(f"{query}\t{passage}\t1" for query, passage in USEFUL)]
+    rows.append("q3\tviolin\t0")
     (folder / "qrels.tsv").write_text("\n".join(rows))
     (folder / "useless.tsv").write_text("query-id\tcorpus-id\tscore\nq1\totter\t0\n")
 
