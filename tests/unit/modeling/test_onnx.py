@@ -199,10 +199,10 @@ def test_an_encoder_beyond_the_size_of_an_onnx_file_is_refused(directory, tmp_pa
         load_runtime(loaded(directory), "onnx", threads=1, cache=tmp_path)
 
 
-def test_a_missing_library_is_named_with_the_extra_that_brings_it(directory, tmp_path, monkeypatch):
+def test_a_missing_library_is_named_with_the_command_that_brings_it(directory, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "find_spec", lambda name: None)
 
-    with pytest.raises(ConfigError, match=r"onnx-int8 needs onnxruntime and onnx; .* 'winnow\[onnx\]'"):
+    with pytest.raises(ConfigError, match=r"onnx-int8 needs onnxruntime and onnx; .*pip install onnxruntime onnx"):
         load_runtime(loaded(directory), "onnx-int8", threads=1, cache=tmp_path)
 
 
