@@ -31,6 +31,8 @@ _OWN_RAY = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # ... which is kept on loopback, and ends with its Ray (haproxy.py).
     "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).parent / "winnow-haproxy"),
+    # On a busy machine a proxy needs longer than Serve's 5 s; Serve would end it, and the start with it.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     # A replica may close an idle connection in the moment in which HAProxy sends a request on it.
