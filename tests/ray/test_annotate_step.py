@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from chat_templates import PLAIN, characters
 from scripted import ScriptedEngine
 
 from winnow import schema
@@ -36,6 +37,7 @@ def settings(tmp_path):
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").touch()
+    characters(PLAIN).save_pretrained(model)
     test = {"queries": write_jsonl(tmp_path / "test.jsonl", [{"_id": "q0", "text": "which thing"}])}
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tp0\t1\n")
     return {
