@@ -1,7 +1,7 @@
 """Candidate pools stream through a pool of actors, each with one judge (``judge_actor.py``)."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from winnow import schema
 from winnow.cluster.arrivals import Arrivals
 from winnow.cluster.in_hand import Key, in_hand
 from winnow.cluster.judge_actor import JudgeActor
-from winnow.cluster.reading import read_row_groups
+from winnow.cluster.reading import RowReader, row_places
 from winnow.cluster.runtime import note_crowding, preflight
 from winnow.cluster.sink import EvidenceSink
 from winnow.cluster.starting import MOST_FAILED, Starts
@@ -27,6 +27,8 @@ from winnow.progress import progress
 _NOT_A_FAILURE = {"ok", "empty_pool", "no_answer"}
 _COMPACT_EVERY = 1000
 """Stored batches after which the sink is asked to merge its small parts."""
+_MOST_BLOCKS = 4096
+"""Ray keeps a record of each task from the start, so those of large sets have several batches."""
 _FIRST_QUERIES = 200
 _HOPELESS_SHARE = 0.9
 
@@ -98,7 +100,7 @@ def judge_pools(
     starts = Starts(sink.directory / ".starts", at_a_time=actors.most)
     starts.clear()
     with in_hand(sink.directory) as notes, progress(len(pending), label="annotate", unit="queries") as bar:
-        stream = _stream(pools, pending, (partial(starts.judge, build_judge), sink, notes), actors)
+        stream = _stream(pools, set(pending), (partial(starts.judge, build_judge), sink, notes), actors)
         for receipts in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             _check_refusals(receipts)
             is_early = now.num_queries < _FIRST_QUERIES
@@ -157,36 +159,27 @@ def _check_refusals(receipts: pa.Table) -> None:
             raise ConfigError(f"no query can be judged on node {node!r}: {refusal}")
 
 
-def _stream(
-    pools: Path, pending: Collection[Key], actor_arguments: tuple[object, ...], actors: ActorPool
-) -> ray.data.Dataset:
+def _stream(pools: Path, pending: Set[Key], actor_arguments: tuple[object, ...], actors: ActorPool) -> ray.data.Dataset:
     context = ray.data.DataContext.get_current()
     context.issue_detectors_config.detectors = []  # they call the memory of a loaded engine an issue
     context.max_consecutive_actor_init_deaths = 2 * MOST_FAILED * actors.most  # ``Starts`` ends it before
-    wanted = pa.array([f"{query_id}\x1f{pool_id}" for query_id, pool_id in pending], pa.string())
-    # One block is one task of an actor: small blocks spread the work, and show progress.
-    return (
-        read_row_groups(pools, keep=partial(_keep_pending, ray.put(wanted)))
-        .repartition(target_num_rows_per_block=actors.queries_per_batch)
-        .map_batches(
-            JudgeActor,
-            batch_size=actors.queries_per_batch,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                min_size=actors.least,
-                max_size=actors.most,
-                max_tasks_in_flight_per_actor=actors.batches_in_flight + 1,
-                max_concurrent_calls_per_actor=actors.batches_in_flight,
-                enable_true_multi_threading=True,
-            ),
-            fn_constructor_args=actor_arguments,
-            num_cpus=actors.num_cpus,
-            num_gpus=actors.num_gpus,
-            runtime_env={"env_vars": dict(actors.environment)},
-        )
+    # Places, which the actors read. One block is one task of an actor: small ones spread the work.
+    places = row_places(pools, pa.array([key in pending for key in pool_keys(pools)], pa.bool_()))
+    size = max(actors.queries_per_batch, -(-places.num_rows // _MOST_BLOCKS))
+    blocks = [places.slice(start, size) for start in range(0, places.num_rows, size)]
+    return ray.data.from_arrow(blocks).map_batches(
+        JudgeActor,
+        batch_size=actors.queries_per_batch,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(
+            min_size=actors.least,
+            max_size=actors.most,
+            max_tasks_in_flight_per_actor=actors.batches_in_flight + 1,
+            max_concurrent_calls_per_actor=actors.batches_in_flight,
+            enable_true_multi_threading=True,
+        ),
+        fn_constructor_args=(*actor_arguments, RowReader(pools.absolute()).take),
+        num_cpus=actors.num_cpus,
+        num_gpus=actors.num_gpus,
+        runtime_env={"env_vars": dict(actors.environment)},
     )
-
-
-def _keep_pending(wanted: ray.ObjectRef, pools: pa.Table) -> pa.Table:
-    keys = pc.binary_join_element_wise(pools["query_id"], pools["pool_id"], "\x1f")
-    return pools.filter(pc.is_in(keys, value_set=ray.get(wanted)))

@@ -9,7 +9,7 @@ import ray
 import torch
 
 from winnow.cluster.config import ClusterConfig
-from winnow.cluster.reading import RangeReader, RowRange, row_ranges
+from winnow.cluster.reading import RowRange, RowReader, row_ranges
 from winnow.cluster.runtime import note_crowding, preflight, ray_session
 from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file
@@ -86,7 +86,7 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     blocks = row_ranges(passages, most=max(_BLOCK_ROWS, -(-num_passages // _MOST_BLOCKS)))
     if num_passages <= _FEW_ROWS and not cluster.encoder_gpus:
         # An actor takes longer to start than these take.
-        here, reader = build_encoder(encoder), RangeReader(passages, columns=_COLUMNS)
+        here, reader = build_encoder(encoder), RowReader(passages, columns=_COLUMNS)
         return (_encode(here, reader.read(block)) for block in blocks)
     # Numbers of blocks, which the actors read. Passages that Ray reads and cuts for them come in one block where it
     # runs all of that as one task, and wait for a CPU where it does not.
@@ -110,7 +110,7 @@ class _Encoder:
     def __init__(self, encoder: EncoderConfig, threads: int, passages: Path, blocks: Sequence[RowRange]) -> None:
         torch.set_num_threads(threads)
         self._encoder = build_encoder(encoder)
-        self._passages = RangeReader(passages, columns=_COLUMNS)
+        self._passages = RowReader(passages, columns=_COLUMNS)
         self._blocks = blocks
 
     def __call__(self, numbers: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 from typing import Any
 
@@ -43,7 +43,15 @@ _EXIT_CODE = 70
 class JudgeActor:
     """Safe to repeat: a query judged twice has one row that counts."""
 
-    def __init__(self, build_judge: JudgeFactory, sink: EvidenceSink, in_hand: InHand) -> None:
+    def __init__(
+        self,
+        build_judge: JudgeFactory,
+        sink: EvidenceSink,
+        in_hand: InHand,
+        read_pools: Callable[[pa.Table], pa.Table],
+    ) -> None:
+        """``read_pools`` finds the pools of a batch, which is a table of their places."""
+        self._read_pools = read_pools
         self._sink = sink
         self._in_hand = in_hand
         self._alone = Lock()
@@ -56,8 +64,8 @@ class JudgeActor:
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="winnow-judge", daemon=True).start()
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        pools = pools_of(table)
+    def __call__(self, places: pa.Table) -> pa.Table:
+        pools = pools_of(self._read_pools(places))
         if self._refusal is not None and pools:
             receipts = [{"node": socket.gethostname(), "refusal": self._refusal}]
         else:

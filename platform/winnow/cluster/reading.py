@@ -1,37 +1,16 @@
-"""Parquet files as streams of blocks that fit a small object store."""
+"""Rows of Parquet files by their place: Ray hands out places, and actors read the rows themselves.
 
-from collections.abc import Callable, Sequence
+So a task is as small as the work wants it, and no task that only reads waits for a CPU beside the actors.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
-
-
-def read_row_groups(
-    path: Path, *, columns: Sequence[str] | None = None, keep: Callable[[pa.Table], pa.Table] | None = None
-) -> ray.data.Dataset:
-    """The rows of ``path``, a block per row group, of which ``keep`` may leave some out.
-
-    A task reads one row group. Ray's own reader makes blocks of 128 MB, which a small object store cannot hold.
-    """
-    with pq.ParquetFile(path) as file:
-        num_row_groups = file.num_row_groups
-    return ray.data.range(num_row_groups, override_num_blocks=num_row_groups).map_batches(
-        _read,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_kwargs={"path": str(path.absolute()), "columns": columns, "keep": keep},
-    )
-
-
-def _read(
-    row_groups: pa.Table, path: str, columns: Sequence[str] | None, keep: Callable[[pa.Table], pa.Table] | None
-) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        rows = file.read_row_groups(row_groups["id"].to_pylist(), columns=columns)
-    return rows if keep is None else keep(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +33,38 @@ def row_ranges(path: Path, *, most: int) -> list[RowRange]:
     ]
 
 
-class RangeReader:
-    """Reads ranges of one file. The row group of the last one is held, as the next is mostly in there."""
+def row_places(path: Path, wanted: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """Where the rows of ``path`` are that are ``wanted`` (booleans, one per row): row_group, row; in order."""
+    metadata = pq.read_metadata(path)
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.concatenate([np.arange(size) for size in sizes]) if sizes else groups
+    return pa.table({"row_group": groups, "row": rows}).filter(wanted)
 
-    def __init__(self, path: Path, *, columns: Sequence[str]) -> None:
+
+class RowReader:
+    """Reads rows of one file. The last row group is held, as the next rows are mostly in there."""
+
+    def __init__(self, path: Path, *, columns: Sequence[str] | None = None) -> None:
         self._path = path
         self._columns = columns
         self._held: tuple[int, pa.Table] | None = None
 
     def read(self, rows: RowRange) -> pa.Table:
         """The rows of the range."""
-        if self._held is None or self._held[0] != rows.row_group:
+        return self._row_group(rows.row_group).slice(rows.start, rows.num_rows)
+
+    def take(self, places: pa.Table) -> pa.Table:
+        """The rows at ``places`` (columns row_group, row), sorted by row group."""
+        return pa.concat_tables(
+            self._row_group(number).take(places.filter(pc.equal(places["row_group"], number))["row"])
+            for number in places["row_group"].unique().to_pylist()
+        )
+
+    def _row_group(self, number: int) -> pa.Table:
+        held = self._held  # another thread may replace it
+        if held is None or held[0] != number:
             with pq.ParquetFile(self._path) as file:
-                self._held = rows.row_group, file.read_row_group(rows.row_group, columns=list(self._columns))
-        return self._held[1].slice(rows.start, rows.num_rows)
+                held = number, file.read_row_group(number, columns=self._columns and list(self._columns))
+            self._held = held
+        return held[1]

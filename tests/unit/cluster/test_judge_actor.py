@@ -52,6 +52,10 @@ def table(*pools):
     return pa.Table.from_pylist(rows, schema=schema.CANDIDATE_POOLS)
 
 
+def as_they_are(pools):
+    return pools
+
+
 def key(number):
     return f"q{number}", CandidatePool(f"q{number}", "a query", ()).pool_id
 
@@ -68,7 +72,7 @@ def sink_in(tmp_path):
 
 @pytest.fixture
 def actor(tmp_path, judge):
-    return JudgeActor(lambda: judge, sink_in(tmp_path), InHand(tmp_path / "in_hand"))
+    return JudgeActor(lambda: judge, sink_in(tmp_path), InHand(tmp_path / "in_hand"), as_they_are)
 
 
 def leave_note(tmp_path, *numbers, alone=False):
@@ -140,7 +144,7 @@ def test_a_judge_that_cannot_be_built_refuses_work_and_its_process_lives(tmp_pat
     def build():
         raise ConfigError("the weights are others here")
 
-    actor = JudgeActor(build, EvidenceSink(tmp_path / "sink"), InHand(tmp_path / "in_hand"))
+    actor = JudgeActor(build, EvidenceSink(tmp_path / "sink"), InHand(tmp_path / "in_hand"), as_they_are)
     receipts = actor(table(pool(0), pool(1))).to_pylist()
 
     assert [(row["node"], row["refusal"]) for row in receipts] == [
@@ -167,11 +171,13 @@ def test_two_runs_of_one_judge_at_once_do_not_break_each_other(tmp_path, judge):
     """The first has a batch in hand while the second starts, judges the same and ends."""
     sink, slow = EvidenceSink(tmp_path / "judge"), SlowJudge()
     with in_hand(sink.directory) as first:
-        working = Thread(target=JudgeActor(lambda: slow, sink, first), args=(table(pool(0), pool(1)),))
+        working = Thread(target=JudgeActor(lambda: slow, sink, first, as_they_are), args=(table(pool(0), pool(1)),))
         working.start()
         assert slow.has_begun.wait(60)
         with in_hand(sink.directory) as second:
-            JudgeActor(lambda: judge, EvidenceSink(sink.directory), second)(table(pool(0), pool(1), pool(2)))
+            JudgeActor(lambda: judge, EvidenceSink(sink.directory), second, as_they_are)(
+                table(pool(0), pool(1), pool(2))
+            )
         in_the_first_hand = first.deaths(list(map(key, (0, 1))))
         slow.may_end.set()
         working.join(60)
