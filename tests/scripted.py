@@ -5,7 +5,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from winnow.engines import model_id
+from winnow.engines.config import EngineConfig
 from winnow.engines.protocol import (
     ChatRequest,
     EngineDeadError,
@@ -75,3 +78,8 @@ class ScriptedEngine:
         if what == "kill":
             os._exit(9)
         return what
+
+
+def scripted(config: EngineConfig, cache: Path, **options: Any) -> ScriptedEngine:
+    """What the steps take for an engine of ``config``. Here, so that its actor imports nothing of the tests' own."""
+    return ScriptedEngine(**options, model_id=model_id(config, cache))

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from chat_templates import PLAIN, characters
-from scripted import ScriptedEngine
+from scripted import scripted
 
 from winnow import schema
 from winnow.config import build_config
-from winnow.engines import model_id
 from winnow.errors import TooManyFailuresError
 from winnow.judging.rows import EVIDENCE, pools_of
 from winnow.steps import annotate, estimate, label, pool
@@ -56,10 +55,6 @@ def settings(tmp_path):
 
 def config_of(settings, **annotate_settings) -> RunConfig:
     return build_config(RunConfig, {**settings, "annotate": {**settings["annotate"], **annotate_settings}})
-
-
-def scripted(config, cache, **options) -> ScriptedEngine:
-    return ScriptedEngine(**options, model_id=model_id(config, cache))
 
 
 def statuses_in(directory: Path) -> dict[str, str]:

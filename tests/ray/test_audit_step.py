@@ -4,19 +4,14 @@ import json
 from functools import partial
 
 import pytest
-from scripted import ScriptedEngine
+from scripted import scripted
 
 from winnow.config import build_config
-from winnow.engines import model_id
 from winnow.files import read_json
 from winnow.steps import annotate, audit, pool
 from winnow.steps.config import RunConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-def scripted(config, cache, **options) -> ScriptedEngine:
-    return ScriptedEngine(**options, model_id=model_id(config, cache))
 
 
 @pytest.fixture
