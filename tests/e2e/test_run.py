@@ -37,7 +37,7 @@ def config(tmp_path_factory, model_cache) -> RunConfig:
         cut(EXAMPLE / f"{split}.jsonl", folder / f"{split}.jsonl", 10)
         (folder / f"{split}.qrels.tsv").write_text((EXAMPLE / f"{split}.qrels.tsv").read_text())
     stages = "train.stages=[{name: llm}, {name: harder, mine: {last_rank: 20, max_negatives: 4}}]"
-    small = ["data.corpus.limit=400", "pool.max_passages=6", "serve.port=8799"]
+    small = ["data.corpus.limit=400", "encoder.passage_max_tokens=48", "pool.max_passages=4", "serve.port=8799"]
     # One worker: tests/ray/test_train.py has two, and every start of a worker takes its time.
     train = ["train.batch_size=6", "train.epochs=1", "train.num_workers=1", stages]
     return load_config(RunConfig, folder / "run.yaml", [*small, *train, f"output={folder / 'runs'}"])
