@@ -18,6 +18,7 @@ from winnow.modeling.protocol import Side
 from winnow.records import Passage, ScoredPassage
 from winnow.retrieval.filtering import Filter
 from winnow.retrieval.reference import Located
+from winnow.retrieval.subset import Subset
 
 
 class OverlapSearcher:
@@ -157,3 +158,8 @@ class MovableAlias:
 
     def remember(self, reference: str, located: Located) -> None:
         self.remembered = located.number
+
+
+def subset_of(is_member_P: Sequence[bool]) -> Subset:
+    """The subset of those positions that are true."""
+    return Subset.of(np.flatnonzero(is_member_P), len(is_member_P))

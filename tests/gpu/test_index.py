@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import faiss
 import numpy as np
 import pytest
+from fakes import subset_of
 
 from winnow.retrieval.building import build_index
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.dense import ExactSearch
-from winnow.retrieval.subset import Subset
 from winnow.retrieval.vector_index import VectorIndex
 
 pytestmark = [
@@ -68,7 +68,7 @@ def test_rescored_results_of_a_gpu_are_exact(tmp_path, factory, most):
 @pytest.mark.parametrize("factory", KINDS)
 def test_a_subset_is_searched_as_on_a_cpu(tmp_path, factory, most):
     on_cpu, on_gpu = on_both(tmp_path, factory, most=most)
-    subset = Subset(DRAWS.random(len(PASSAGES)) < 0.01)
+    subset = subset_of(DRAWS.random(len(PASSAGES)) < 0.01)
 
     assert np.array_equal(on_gpu.search(QUERIES, 10, among=subset)[1], on_cpu.search(QUERIES, 10, among=subset)[1])
 

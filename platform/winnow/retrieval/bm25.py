@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from winnow.errors import DataError
 from winnow.modeling.text import passage_text
 from winnow.records import Passage, ScoredPassage
+from winnow.retrieval.arrays import open_array
 from winnow.retrieval.fusion import RankedList
 from winnow.retrieval.ranking import best, tie_order
 from winnow.retrieval.subset import Subset
@@ -57,8 +58,7 @@ class LexicalIndex:
         index = bm25s.BM25.load(directory, mmap=memory_map, allow_pickle=False, show_progress=False)
         # A plain view of the mapped file: the library's own type makes every slice several times slower.
         index.scores |= {name: np.asarray(index.scores[name]) for name in ("data", "indices", "indptr")}
-        ties = np.load(directory / _TIES, mmap_mode="r" if memory_map else None, allow_pickle=False)
-        return cls(index, np.asarray(ties))
+        return cls(index, open_array(directory / _TIES, memory_map=memory_map))
 
     def save(self, directory: Path) -> None:
         """Write the index into ``directory``: arrays as .npy, vocabulary and settings as JSON."""
@@ -95,9 +95,7 @@ class LexicalIndex:
         if most_words is not None and len(counts) > most_words:
             counts = self._rarest(counts, most_words)
         scores_P = self._scores(counts)
-        found = np.flatnonzero(scores_P)
-        if among is not None:
-            found = found[among.is_member_P[found]]
+        found = np.flatnonzero(scores_P) if among is None else _nonzero(scores_P, among.positions_S)
         positions = found[best(scores_P[found], self.tie_order_P[found], k)]
         return scores_P[positions], positions
 
@@ -119,6 +117,10 @@ class LexicalIndex:
             # A passage is in a word's list once, so nothing is added twice.
             scores_P[positions[passages]] += np.float32(count) * data[passages]
         return scores_P
+
+
+def _nonzero(scores_P: NDArray[np.float32], positions_S: NDArray[np.int64]) -> NDArray[np.int64]:
+    return positions_S[scores_P[positions_S] != 0]
 
 
 class BM25:

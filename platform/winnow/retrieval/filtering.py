@@ -1,26 +1,22 @@
-"""Filters: which passages a search may find, by the values of their fields.
+"""Filters: which passages a search may find, by the values of their fields."""
 
-Legend: P passages, S those that a filter lets through.
-"""
-
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
+from functools import reduce
+from operator import and_
+from threading import Lock
 
 from winnow.errors import DataError
+from winnow.retrieval.fields import FieldIndex
 from winnow.retrieval.subset import Subset
 
-COLUMNS = ("passage_id", "document_id", "title")
-"""Fields that every passage has; any other field is a key of its metadata."""
-
 _MOST_SHOWN = 20
-_KEPT = 16
-"""Filters whose passages are remembered: about 10 bytes per passage of the corpus each, at most."""
+_MOST_BYTES = 256 * 2**20
+"""Memory for filters of one version that were asked for lately, and for the passages that they let through."""
+_OVERHEAD = 1000
+"""Bytes of the objects around one filter and its passages, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +47,6 @@ def check_fields(wanted: Filter, known: Collection[str]) -> None:
         raise DataError(f"no passage has the field {unknown[0]!r:.80}; this version can be filtered by {shown}{more}")
 
 
-def find_members(batches: Iterable[pa.RecordBatch], wanted: Filter) -> NDArray[np.bool_]:
-    """``is_member_P``: whether ``wanted`` lets each row of the ``passages`` in ``batches`` through."""
-    return np.concatenate([_find_members(batch, wanted) for batch in batches])
-
-
 def _parse_field(field: object) -> str:
     if not isinstance(field, str) or not field:
         raise DataError(f"a filter's field is a name, such as 'source' or 'document_id'; got {field!r:.80}")
@@ -72,48 +63,53 @@ def _parse_values(field: str, values: object) -> tuple[str, ...]:
     return tuple(sorted(set(given)))
 
 
-def _find_members(batch: pa.RecordBatch, wanted: Filter) -> NDArray[np.bool_]:
-    is_member_P = np.ones(batch.num_rows, dtype=bool)
-    for field, values in wanted.conditions:
-        accepted = pa.array(values, pa.string())
-        if field in COLUMNS:
-            is_member_P &= _is_in(batch.column(field), accepted)
-        else:
-            is_member_P &= _has_metadata(batch.column("metadata"), field, accepted)
-    return is_member_P
-
-
-def _has_metadata(column: pa.MapArray, field: str, accepted: pa.Array) -> NDArray[np.bool_]:
-    """Whether each row has ``field`` with one of the values."""
-    # The entries of all rows lie in one array; row p has those from offset p to offset p + 1.
-    offsets = column.offsets.to_numpy()
-    keys, values = (entries.slice(offsets[0], offsets[-1] - offsets[0]) for entries in (column.keys, column.items))
-    is_match = _is_in(keys, pa.array([field], pa.string())) & _is_in(values, accepted)
-    is_member_P = np.zeros(len(column), dtype=bool)
-    is_member_P[np.searchsorted(offsets, np.flatnonzero(is_match) + offsets[0], side="right") - 1] = True
-    return is_member_P
-
-
-def _is_in(texts: pa.Array, accepted: pa.Array) -> NDArray[np.bool_]:
-    return pc.is_in(texts, value_set=accepted).to_numpy(zero_copy_only=False)
-
-
 class FilterCache:
     """The passages that filters let through; those of the most recent filters are kept. Safe to share."""
 
-    def __init__(self, batches: Sequence[pa.RecordBatch], metadata_fields: Iterable[str]) -> None:
-        self.fields = tuple(sorted({*COLUMNS, *metadata_fields}))
+    def __init__(self, index: FieldIndex, *, most_bytes: int = _MOST_BYTES) -> None:
+        self._index = index
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[Filter, tuple[Subset, int]] = OrderedDict()
+        self._lock = Lock()
+        self.num_bytes = 0
+        """Memory of what is kept, at most."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
         """What a filter may name."""
-        # Not a method: a cache that held its own object would keep an index in memory after its last use.
-        self._find = lru_cache(maxsize=_KEPT)(partial(_find_subset, batches))
+        return tuple(self._index.counts)
 
     def subset(self, wanted: Filter | None) -> Subset | None:
         """The passages that ``wanted`` lets through; ``None`` if that is all of them. Raises ``DataError``."""
         if wanted is None or not wanted.conditions:
             return None
         check_fields(wanted, self.fields)
-        return self._find(wanted)
+        with self._lock:
+            if wanted in self._kept:
+                self._kept.move_to_end(wanted)
+                return self._kept[wanted][0]
+        # Two threads may look for the same passages; they find the same.
+        found = _find(self._index, wanted)
+        self._keep(wanted, found)
+        return found
+
+    def _keep(self, wanted: Filter, found: Subset) -> None:
+        size = found.num_bytes + _size(wanted)
+        with self._lock:
+            if wanted in self._kept or size > self._most_bytes:
+                return
+            self._kept[wanted] = found, size
+            self.num_bytes += size
+            while self.num_bytes > self._most_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self.num_bytes -= freed
 
 
-def _find_subset(batches: Sequence[pa.RecordBatch], wanted: Filter) -> Subset:
-    return Subset(find_members(batches, wanted))
+def _find(index: FieldIndex, wanted: Filter) -> Subset:
+    each = [Subset.of(index.positions(field, values), index.num_passages) for field, values in wanted.conditions]
+    return reduce(and_, sorted(each, key=lambda subset: subset.count))
+
+
+def _size(wanted: Filter) -> int:
+    texts = [text for field, values in wanted.conditions for text in (field, *values)]
+    return sum(map(sys.getsizeof, texts)) + 8 * len(texts) + _OVERHEAD

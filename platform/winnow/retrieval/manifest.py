@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from winnow import __version__
 from winnow.config import fingerprint
@@ -12,7 +12,7 @@ from winnow.files import read_json, write_json
 from winnow.modeling.config import Pooling
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class _Record(BaseModel):
@@ -49,7 +49,7 @@ class Provenance(_Record):
 class Manifest(_Record):
     """What belongs together. ``files`` has every file of the version except the manifest itself."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     encoder_fingerprint: str
     contract: ContractRecord
     dimension: int = Field(gt=0)
@@ -57,8 +57,8 @@ class Manifest(_Record):
     metric: Literal["inner_product"] = "inner_product"
     factory: str
     has_bm25: bool
-    metadata_fields: tuple[str, ...]
-    """Keys of the passages' metadata, which filters may name."""
+    fields: dict[str, NonNegativeInt]
+    """What filters may name, and how many passages have each."""
     files: dict[str, FileRecord]
     provenance: Provenance
 

@@ -11,7 +11,6 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -19,6 +18,9 @@ from winnow import schema
 from winnow.errors import DataError
 from winnow.files import replacing
 from winnow.records import Passage, ScoredPassage
+
+FIELDS = ("passage_id", "document_id", "title")
+"""Fields that every passage has, whatever its metadata says; any other field is a key of the metadata."""
 
 _BATCH_ROWS = 8192
 """Passages that are in memory together while the file is written."""
@@ -53,9 +55,10 @@ class PassageFile:
             texts = (column.to_pylist() for column in (columns.passage_ids, columns.texts, columns.titles))
             yield from (Passage(*row) for row in zip(*texts, strict=True))
 
-    def metadata_fields(self) -> tuple[str, ...]:
-        """The keys that occur in the passages' metadata, sorted."""
-        return tuple(sorted({key for columns in self._columns for key in pc.unique(columns.keys).to_pylist()}))
+    def value(self, position: int, field: str) -> str | None:
+        """What the passage at ``position`` has in ``field``, one of ``FIELDS`` or a key of its metadata."""
+        columns, row = self._locate(position)
+        return columns.value(row, field)
 
     def results(
         self, positions_N: NDArray[np.int64], scores_N: NDArray[np.floating], *, with_text: bool
@@ -66,9 +69,12 @@ class PassageFile:
             for position, score in zip(positions_N.tolist(), scores_N.tolist(), strict=True)
         ]
 
-    def _result(self, position: int, score: float, with_text: bool) -> ScoredPassage:
+    def _locate(self, position: int) -> "tuple[_Columns, int]":
         number = bisect_right(self._starts, position) - 1
-        columns, row = self._columns[number], position - self._starts[number]
+        return self._columns[number], position - self._starts[number]
+
+    def _result(self, position: int, score: float, with_text: bool) -> ScoredPassage:
+        columns, row = self._locate(position)
         return ScoredPassage(
             columns.passage_ids[row].as_py(),
             score,
@@ -86,19 +92,27 @@ class _Columns:
     Only a map is slow to read as a cell, so its keys and values are read as texts.
     """
 
-    __slots__ = ("_offsets", "_values", "document_ids", "keys", "passage_ids", "texts", "titles")
+    __slots__ = ("_keys", "_of_field", "_offsets", "_values", "document_ids", "passage_ids", "texts", "titles")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.passage_ids, self.titles, self.texts, self.document_ids, metadata = batch.columns
-        self.keys, self._values = metadata.keys, metadata.items
+        self._of_field = {name: batch.column(name) for name in FIELDS}
+        self._keys, self._values = metadata.keys, metadata.items
         self._offsets = metadata.offsets.to_numpy()
+
+    def value(self, row: int, field: str) -> str | None:
+        """What ``row`` has in ``field``."""
+        if (column := self._of_field.get(field)) is not None:
+            return column[row].as_py()
+        entries = range(*self._offsets[row : row + 2].tolist())
+        return next((self._values[entry].as_py() for entry in entries if self._keys[entry].as_py() == field), None)
 
     def metadata(self, row: int) -> dict[str, str] | None:
         """The metadata of ``row``."""
         start, stop = self._offsets[row : row + 2].tolist()
         if start == stop:
             return None
-        keys, values = (column.slice(start, stop - start).to_pylist() for column in (self.keys, self._values))
+        keys, values = (column.slice(start, stop - start).to_pylist() for column in (self._keys, self._values))
         return dict(zip(keys, values, strict=True))
 
 

@@ -21,13 +21,14 @@ from winnow.modeling.protocol import Encode
 from winnow.records import ScoredPassage
 from winnow.retrieval.config import FusionConfig, Mode
 from winnow.retrieval.contents import check_contents
+from winnow.retrieval.fields import FieldIndex
 from winnow.retrieval.filtering import Filter, FilterCache, check_fields
 from winnow.retrieval.fusion import RankedList, fuse
 from winnow.retrieval.manifest import Manifest, read_manifest
 from winnow.retrieval.passages import PassageFile
 from winnow.retrieval.subset import Subset
 from winnow.retrieval.vector_index import VectorIndex
-from winnow.retrieval.version_files import BM25, ENCODER, INDEX, PASSAGES, check_files
+from winnow.retrieval.version_files import BM25, ENCODER, FIELDS, INDEX, PASSAGES, check_files
 
 if TYPE_CHECKING:
     from winnow.retrieval.bm25 import LexicalIndex
@@ -53,6 +54,7 @@ class Retriever:
         index: VectorIndex,
         passages: PassageFile,
         manifest: Manifest,
+        filters: FilterCache,
         *,
         lexical: LexicalIndex | None = None,
         fusion: FusionConfig = FusionConfig(),
@@ -67,17 +69,16 @@ class Retriever:
         self._manifest = manifest
         self._lexical = lexical
         self._fusion = fusion
-        self._filters = FilterCache(passages.batches, manifest.metadata_fields)
+        self._filters = filters
 
     def with_encoder(self, encoder: Encode) -> Retriever:
         """The same version with another runtime of its encoder. Raises ``IndexMismatchError`` for another encoder."""
-        return Retriever(
-            encoder, self._index, self._passages, self._manifest, lexical=self._lexical, fusion=self._fusion
-        )
+        parts = (self._index, self._passages, self._manifest, self._filters)
+        return Retriever(encoder, *parts, lexical=self._lexical, fusion=self._fusion)
 
     def info(self) -> dict[str, Any]:
         """Facts about this version, as plain JSON values."""
-        facts = self._manifest.model_dump(mode="json", exclude={"files", "format", "metadata_fields", "has_bm25"})
+        facts = self._manifest.model_dump(mode="json", exclude={"files", "format", "fields", "has_bm25"})
         fields = list(self._filters.fields)
         return {"version": self.version, **facts, "modes": list(self.modes), "filter_fields": fields}
 
@@ -196,11 +197,14 @@ def load_retriever(
     check_contents(directory, manifest.files, encoder=ENCODER)
     # FAISS brings its own OpenMP, which would take all cores beside torch's threads.
     faiss.omp_set_num_threads(torch.get_num_threads())
+    passages = PassageFile.load(directory / PASSAGES)
+    fields = FieldIndex.load(directory / FIELDS, manifest.fields, passages, memory_map=memory_map)
     return Retriever(
         _load_encoder(directory / ENCODER, manifest, device),
         VectorIndex.load(directory / INDEX, memory_map=memory_map, device=index_device),
-        PassageFile.load(directory / PASSAGES),
+        passages,
         manifest,
+        FilterCache(fields),
         lexical=_load_lexical(directory / BM25, memory_map) if manifest.has_bm25 else None,
         fusion=fusion,
     )

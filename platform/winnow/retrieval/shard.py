@@ -66,7 +66,7 @@ class Shard:
 
     def _find_and_drop(self, subset: Subset, num_candidates: int, queries_QD: NDArray[np.float32], k: int) -> Ranked:
         scores_QN, positions_QN = self._index.search(queries_QD, max(k, num_candidates))
-        return in_order(scores_QN, np.where(subset.is_member_P[positions_QN], positions_QN, -1), k)
+        return in_order(scores_QN, np.where(subset.holds(positions_QN), positions_QN, -1), k)
 
     def _find_selected(self, parameters: faiss.SearchParameters, queries_QD: NDArray[np.float32], k: int) -> Ranked:
         return self._index.search(queries_QD, k, params=parameters)

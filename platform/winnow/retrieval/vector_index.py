@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.errors import DataError, IndexMismatchError
+from winnow.retrieval.arrays import open_array
 from winnow.retrieval.gpu import on_gpu
 from winnow.retrieval.index_files import VECTORS, IndexDescription, read_description, shard_path
 from winnow.retrieval.ranking import Ranked, best_members, in_order, no_results, rescored
@@ -97,10 +98,7 @@ def _open_vectors(directory: Path, description: IndexDescription) -> NDArray[np.
     if description.rescore is None:
         return None
     path = directory / VECTORS
-    try:
-        vectors_PD = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise IndexMismatchError(f"{path} cannot be read ({error}); fetch the index again, or build it again") from None
+    vectors_PD = open_array(path)
     expected = (description.count, description.dimension)
     if vectors_PD.shape != expected or vectors_PD.dtype != np.float32:
         raise IndexMismatchError(

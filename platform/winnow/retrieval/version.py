@@ -12,9 +12,10 @@ from winnow.modeling.encoder import DenseEncoder
 from winnow.retrieval.building import build_index
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.embeddings import EmbeddingScan, scan_embeddings
+from winnow.retrieval.fields import FieldIndex
 from winnow.retrieval.manifest import ContractRecord, Manifest, Provenance, read_manifest, write_manifest
 from winnow.retrieval.passages import PassageFile, read_batches, write_passages
-from winnow.retrieval.version_files import BM25, ENCODER, INDEX, PARTS, PASSAGES, record_files
+from winnow.retrieval.version_files import BM25, ENCODER, FIELDS, INDEX, PARTS, PASSAGES, record_files
 
 
 def write_version(
@@ -38,6 +39,8 @@ def write_version(
     _clear(directory)
     write_passages(passages, directory / PASSAGES)
     stored = PassageFile.load(directory / PASSAGES)
+    fields = FieldIndex.build(stored)
+    fields.save(directory / FIELDS)
     build_index(
         directory / INDEX, scan.blocks, num_vectors=scan.count, dimension=scan.dimension, config=config, seed=seed
     )
@@ -53,7 +56,7 @@ def write_version(
         num_passages=scan.count,
         factory=config.factory,
         has_bm25=config.bm25,
-        metadata_fields=stored.metadata_fields(),
+        fields=fields.counts,
         files=record_files(directory),
         provenance=Provenance(built_at=built_at or datetime.now(UTC), run_id=run_id),
     )

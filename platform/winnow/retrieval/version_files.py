@@ -5,6 +5,7 @@
     encoder/           a sentence-transformers directory
     index/             vector i belongs to row i of the passages
     bm25/              document i does so too; only with `index.bm25`
+    fields.npy         which passages have which value in a field; see ``fields.py``
     passages.arrow     ids, titles, texts, document ids, metadata
     manifest.json      see ``manifest.py``
 """
@@ -21,8 +22,9 @@ from winnow.retrieval.manifest import FileRecord, Manifest
 ENCODER = "encoder"
 INDEX = "index"
 BM25 = "bm25"
+FIELDS = "fields.npy"
 PASSAGES = "passages.arrow"
-PARTS = (ENCODER, INDEX, BM25, PASSAGES)
+PARTS = (ENCODER, INDEX, BM25, FIELDS, PASSAGES)
 _HASH_THREADS = min(8, os.cpu_count() or 1)
 
 

@@ -16,7 +16,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "3"
+STEP_VERSION = "4"
 
 
 def plan(config: RunConfig) -> StepPlan:

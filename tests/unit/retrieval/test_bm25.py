@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fakes import subset_of
 
 from winnow.errors import DataError
 from winnow.records import Passage
 from winnow.retrieval import bm25
 from winnow.retrieval.bm25 import BM25, LexicalIndex
-from winnow.retrieval.subset import Subset
 
 PASSAGES = [
     Passage("p3", "otter otter river"),
@@ -132,12 +132,12 @@ def test_the_index_on_disk_ranks_as_the_one_in_memory(tmp_path, memory_map):
 
 def test_only_members_are_found_and_k_counts_them_alone(tmp_path):
     index = LexicalIndex.build(PASSAGES)
-    among = Subset(np.array([False, True, True, True]))
+    among = subset_of(np.array([False, True, True, True]))
 
     found = index.rank(["otter", "river"], 2, among=among)
 
     assert [positions.tolist() for _, positions in found] == [[3, 1], []]
-    assert as_lists(index.rank(["otter"], 2, among=Subset(np.zeros(4, dtype=bool)))) == [([], [])]
+    assert as_lists(index.rank(["otter"], 2, among=subset_of(np.zeros(4, dtype=bool)))) == [([], [])]
 
 
 def test_a_corpus_read_in_blocks_ranks_as_one_read_at_once(monkeypatch):

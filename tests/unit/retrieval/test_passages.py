@@ -53,8 +53,15 @@ def test_passages_are_read_in_order_with_title_and_text(stored):
     assert [(p.passage_id, p.title, p.text) for p in stored] == [(p.passage_id, p.title, p.text) for p in PASSAGES]
 
 
-def test_metadata_fields_are_those_that_occur(stored):
-    assert stored.metadata_fields() == ("language", "source")
+def test_one_value_is_read_at_a_time(stored):
+    def values(field):
+        return [stored.value(position, field) for position in range(5)]
+
+    assert values("passage_id") == ["p2", "p1", "p3", "p0", "p4"]
+    assert values("title") == ["Otter", "", "", "Regen", ""]
+    assert values("document_id") == ["d1", None, None, "d1", None]
+    assert values("source") == ["wiki", None, "", None, None]
+    assert values("language") == ["en", None, None, None, None]
 
 
 def test_equal_passages_give_equal_files(stored, tmp_path):

@@ -15,7 +15,8 @@ from winnow.records import Passage
 from winnow.retrieval.bm25 import LexicalIndex
 from winnow.retrieval.building import build_index
 from winnow.retrieval.config import FusionConfig, IndexConfig
-from winnow.retrieval.filtering import parse_filter
+from winnow.retrieval.fields import FieldIndex
+from winnow.retrieval.filtering import FilterCache, parse_filter
 from winnow.retrieval.manifest import ContractRecord, Manifest, Provenance
 from winnow.retrieval.passages import PassageFile
 from winnow.retrieval.retriever import Hits, Retriever
@@ -37,7 +38,7 @@ MANIFEST = Manifest(
     num_passages=5,
     factory="Flat",
     has_bm25=True,
-    metadata_fields=("source",),
+    fields={"document_id": 2, "passage_id": 5, "source": 3, "title": 5},
     files={},
     provenance=Provenance(built_at=datetime(2026, 1, 1, tzinfo=UTC), run_id=None),
 )
@@ -45,7 +46,8 @@ MANIFEST = Manifest(
 
 def parts(passages=PASSAGES):
     table = schema.to_table(passages, schema.PASSAGES)
-    return PassageFile(table.combine_chunks().to_batches()), LexicalIndex.build(passages)
+    file = PassageFile(table.combine_chunks().to_batches())
+    return file, FilterCache(FieldIndex.build(file)), LexicalIndex.build(passages)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def index(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def retriever(index):
-    passages, lexical = parts()
-    return Retriever(HashEncoder(), index, passages, MANIFEST, lexical=lexical)
+    passages, filters, lexical = parts()
+    return Retriever(HashEncoder(), index, passages, MANIFEST, filters, lexical=lexical)
 
 
 def ids(found):
@@ -76,9 +78,9 @@ def test_each_mode_ranks_in_its_own_way(retriever):
 
 
 def test_hybrid_adds_the_points_of_both_lists(index):
-    passages, lexical = parts()
+    passages, filters, lexical = parts()
     fusion = FusionConfig(rank_constant=1, dense_weight=0.25, depth=1)
-    retriever = Retriever(HashEncoder(), index, passages, MANIFEST, lexical=lexical, fusion=fusion)
+    retriever = Retriever(HashEncoder(), index, passages, MANIFEST, filters, lexical=lexical, fusion=fusion)
 
     found = retriever.search(["otter bridge"], 3, mode="hybrid")[0]
 
@@ -190,17 +192,17 @@ def test_another_encoder_is_refused(retriever, encoder, message):
     ],
 )
 def test_a_manifest_of_other_parts_is_refused(index, change, message):
-    passages, lexical = parts()
+    passages, filters, lexical = parts()
 
     with pytest.raises(IndexMismatchError, match=message):
-        Retriever(HashEncoder(), index, passages, MANIFEST.model_copy(update=change), lexical=lexical)
+        Retriever(HashEncoder(), index, passages, MANIFEST.model_copy(update=change), filters, lexical=lexical)
 
 
 def test_fewer_passages_than_vectors_are_refused(index):
-    passages, lexical = parts(PASSAGES[:3])
+    passages, filters, lexical = parts(PASSAGES[:3])
 
     with pytest.raises(IndexMismatchError, match=r"passages: 3, expected 5; passages in BM25: 3, expected 5"):
-        Retriever(HashEncoder(), index, passages, MANIFEST, lexical=lexical)
+        Retriever(HashEncoder(), index, passages, MANIFEST, filters, lexical=lexical)
 
 
 def test_threads_search_as_one_after_the_other(retriever):
@@ -217,8 +219,8 @@ def test_threads_search_as_one_after_the_other(retriever):
 
 
 def test_a_version_leaves_memory_with_its_last_use(index):
-    passages, lexical = parts()
-    retriever = Retriever(HashEncoder(), index, passages, MANIFEST, lexical=lexical)
+    passages, filters, lexical = parts()
+    retriever = Retriever(HashEncoder(), index, passages, MANIFEST, filters, lexical=lexical)
     retriever.search(["otter"], 1, mode="hybrid", filter=parse_filter({"source": "docs"}))
     gone = weakref.ref(retriever), weakref.ref(lexical)
     gc.disable()

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import faiss
 import numpy as np
 import pytest
+from fakes import subset_of
 
 from winnow.errors import ConfigError, DataError, IndexMismatchError
 from winnow.retrieval.building import build_index
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.index_files import read_description
-from winnow.retrieval.subset import Subset
 from winnow.retrieval.vector_index import VectorIndex
 
 KINDS = {
@@ -154,7 +154,7 @@ def test_a_subset_gives_k_of_its_members_and_the_best_of_them(indexes, factory, 
     for num_members in [1, 4, 40, 300, 599, 600]:
         is_member = np.zeros(COUNT, bool)
         is_member[np.random.default_rng(5).choice(COUNT, num_members, replace=False)] = True
-        scores, positions = index.search(QUERIES, 5, among=Subset(is_member))
+        scores, positions = index.search(QUERIES, 5, among=subset_of(is_member))
 
         assert positions.shape == scores.shape == (30, min(5, num_members))
         assert (positions >= 0).all()
@@ -170,7 +170,7 @@ def test_members_far_from_the_query_are_found_all_the_same(indexes, factory):
     is_member = np.zeros(COUNT, bool)
     is_member[np.argsort(PRODUCTS[0])[:150]] = True
 
-    _, positions = index.search(query, 100, among=Subset(is_member))
+    _, positions = index.search(query, 100, among=subset_of(is_member))
 
     assert positions.shape == (1, 100)
     assert is_member[positions].all()
@@ -179,7 +179,9 @@ def test_members_far_from_the_query_are_found_all_the_same(indexes, factory):
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_nothing_is_found_among_nothing(indexes, num_shards):
-    scores, positions = indexes("Flat", num_shards=num_shards).search(QUERIES, 5, among=Subset(np.zeros(COUNT, bool)))
+    scores, positions = indexes("Flat", num_shards=num_shards).search(
+        QUERIES, 5, among=subset_of(np.zeros(COUNT, bool))
+    )
 
     assert scores.shape == positions.shape == (30, 0)
 
@@ -207,7 +209,7 @@ def test_a_query_that_is_not_finite_leaves_the_one_beside_it_alone(indexes, fact
     index = indexes(factory)
     bad = np.stack([QUERIES[0], np.full(16, value, np.float32), QUERIES[1]])
 
-    for among in (None, Subset(np.arange(COUNT) % 100 == 0), Subset(np.arange(COUNT) % 2 == 0)):
+    for among in (None, subset_of(np.arange(COUNT) % 100 == 0), subset_of(np.arange(COUNT) % 2 == 0)):
         found = index.search(bad, 5, among=among)[1]
         assert np.array_equal(found[[0, 2]], index.search(QUERIES[:2], 5, among=among)[1])
 
@@ -229,7 +231,7 @@ def test_queries_of_another_type_or_layout_are_taken_as_they_are_meant(indexes):
 @pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF8,PQ8x4"])
 def test_threads_search_the_same_index_at_the_same_time(indexes, factory):
     index = indexes(factory, num_shards=3)
-    subsets = [None, Subset(np.arange(COUNT) % 3 == 0), Subset(np.arange(COUNT) % 50 == 0)]
+    subsets = [None, subset_of(np.arange(COUNT) % 3 == 0), subset_of(np.arange(COUNT) % 50 == 0)]
 
     def search(number):
         return index.search(QUERIES[number % 30 :][:1], 5, among=subsets[number % 3])[1].tolist()
@@ -287,6 +289,14 @@ def test_a_shard_of_another_index_is_refused(tmp_path, factory):
 
     with pytest.raises(IndexMismatchError, match=f"is IndexFlatIP of 600 x 16, expected {factory} of 600 x 16"):
         VectorIndex.load(tmp_path / "other")
+
+
+def test_vectors_for_rescoring_that_cannot_be_read_are_refused(tmp_path):
+    made(tmp_path, PASSAGES, "SQ8", rescore=2)
+    (tmp_path / "vectors.npy").write_bytes(b"")
+
+    with pytest.raises(IndexMismatchError, match=r"vectors.npy cannot be read"):
+        VectorIndex.load(tmp_path)
 
 
 def test_vectors_for_rescoring_that_are_of_another_index_are_refused(tmp_path):

@@ -178,7 +178,7 @@ def test_a_flipped_bit_in_any_file_is_refused_before_one_is_read(copy, no_reader
     places = Random(0)
     names = sorted(read_manifest(copy).files)
 
-    assert {name.split("/")[0] for name in names} == {"encoder", "index", "bm25", "passages.arrow"}
+    assert {name.split("/")[0] for name in names} == {"encoder", "index", "bm25", "fields.npy", "passages.arrow"}
     for name in names:
         whole = (copy / name).read_bytes()
         content = bytearray(whole)
@@ -245,7 +245,7 @@ def test_files_that_changed_places_are_refused(copy, no_reader):
         load_retriever(copy)
 
 
-@pytest.mark.parametrize("part", ["encoder", "index", "bm25", "passages.arrow"])
+@pytest.mark.parametrize("part", ["encoder", "index", "bm25", "fields.npy", "passages.arrow"])
 def test_a_manifest_that_leaves_a_part_out_is_refused(copy, no_reader, part):
     files = read_manifest(copy).model_dump(mode="json")["files"]
     change_manifest(copy, files={name: record for name, record in files.items() if name.split("/")[0] != part})
@@ -264,7 +264,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(copy, no_reader, name)
         load_retriever(copy)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"format": 2}', '{"format": "2"}', "\udcff", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"format": 3}', '{"format": "3"}', "\udcff", "[" * 100_000])
 def test_a_manifest_that_cannot_be_read_is_refused(copy, no_reader, content):
     (copy / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
 
@@ -272,7 +272,7 @@ def test_a_manifest_that_cannot_be_read_is_refused(copy, no_reader, content):
         load_retriever(copy)
 
 
-@pytest.mark.parametrize(("number", "release"), [(1, "an older"), (3, "a newer")])
+@pytest.mark.parametrize(("number", "release"), [(2, "an older"), (4, "a newer")])
 def test_a_manifest_of_another_release_says_so(copy, no_reader, number, release):
     (copy / "manifest.json").write_text(json.dumps({"format": number, "encoder_fingerprint": "f", "files": {}}))
 
