@@ -48,7 +48,7 @@ def measure(folder: Path, most: int) -> list[str]:
     queries = [query for query in read_queries(folder / "queries.jsonl").rows if query.query_id in qrels][:most]
     passages = read_corpus(folder / "corpus.jsonl").rows
     texts = [query.query for query in queries]
-    lexical = BM25.build(passages).search(texts, DEPTH)
+    lexical = BM25.build(passages, "english").search(texts, DEPTH)
     dense = search_dense(passages, texts)
     found: dict[str, Hits] = {"BM25": lexical, "encoder": dense}
     for name, rule in RULES.items():

@@ -159,7 +159,7 @@ def test_an_answer_is_typed(ask):
     assert service.sent == {"query": "how?", "k": 2, "mode": "dense"}
 
 
-def test_what_was_cut_is_told(ask):
+def test_what_was_cut_or_empty_is_told(ask):
     hit = {"passage_id": "a", "score": 1.0, "title": ""}
     found = {"results": [[hit], []], "version": "v1"}
     vectors = {"data": [{"index": 0, "embedding": "AACAPw=="}], "model": "v1"}
@@ -167,6 +167,9 @@ def test_what_was_cut_is_told(ask):
     assert ask(Service({**found, "words_cut": [0, 7]}), "search", ["a", "b"]).words_cut == (0, 7)
     assert ask(Service({**found, "words_cut": [3]}), "search_one", "a").words_cut == (3,)
     assert ask(Service(found), "search", ["a", "b"]).words_cut == ()
+    assert ask(Service({**found, "empty_lists": [[], ["bm25"]]}), "search", ["a", "b"]).empty_lists == ((), ("bm25",))
+    assert ask(Service({**found, "empty_lists": [["dense"]]}), "search_one", "a").empty_lists == (("dense",),)
+    assert ask(Service(found), "search", ["a", "b"]).empty_lists == ()
     assert ask(Service({**vectors, "truncated": 1}), "embed", ["a"]).truncated == 1
     assert ask(Service(vectors), "embed", ["a"]) == [[1.0]]
 

@@ -37,6 +37,9 @@ METRICS: Mapping[str, MetricSpec] = {
     "winnow_errors_total": MetricSpec("counter", "Answers that are errors, by their type.", ("type",)),
     "winnow_retriever_info": MetricSpec("gauge", "1 for the retriever version that is searched.", ("version",)),
     "winnow_cache_lookups_total": MetricSpec("counter", "Look-ups of query vectors: hit or miss.", ("result",)),
+    "winnow_empty_lists_total": MetricSpec(
+        "counter", "Queries of hybrid searches for which one list found nothing: dense or bm25.", ("list",)
+    ),
     "winnow_swaps_total": MetricSpec("counter", "Swaps of the retriever version: done or refused.", ("result",)),
 }
 

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from winnow.answering.generating import Reason
 from winnow.modeling.protocol import Side
-from winnow.retrieval.config import Mode
+from winnow.retrieval.config import ListName, Mode
 from winnow.retrieval.reference import check_reference
 
 # `fail_fast`: a million wrong items are one error, not a second of the event loop.
@@ -66,6 +66,8 @@ class SearchResponse(_Answer):
     version: str
     words_cut: list[int] | None = None
     """How many different words of each query BM25 left out, the most frequent ones. Left out if there were none."""
+    empty_lists: list[list[ListName]] | None = None
+    """Of a hybrid search, the lists in which nothing was found for each query. Left out if there were none."""
 
 
 class EmbeddingsRequest(_Body):

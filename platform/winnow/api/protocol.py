@@ -14,7 +14,7 @@ from winnow.api.keys import KeyRing
 from winnow.errors import WinnowError
 from winnow.modeling.protocol import Side
 from winnow.records import ScoredPassage
-from winnow.retrieval.config import Mode
+from winnow.retrieval.config import ListName, Mode
 from winnow.retrieval.filtering import Filter
 
 FRESH_S = 5.0
@@ -56,6 +56,8 @@ class SearchAnswer:
     """Per query, best first."""
     words_cut: Sequence[int] = ()
     """Per query, how many different words BM25 left out; empty if it left out none."""
+    empty_lists: Sequence[Sequence[ListName]] = ()
+    """Per query of a hybrid search, the lists in which nothing was found; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True)

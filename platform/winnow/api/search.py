@@ -77,5 +77,5 @@ def _queries(asked: SearchRequest, config: ApiConfig) -> list[str]:
 
 def _render(answer: SearchAnswer, *, with_text: bool) -> Mapping[str, Any]:
     results = [[piece(render_hit(hit, with_text=with_text)) for hit in hits] for hits in answer.results]
-    words_cut = {"words_cut": answer.words_cut} if any(answer.words_cut) else {}
-    return {"results": results, "version": answer.version, **words_cut}
+    notes = {"words_cut": answer.words_cut, "empty_lists": answer.empty_lists}
+    return {"results": results, "version": answer.version, **{name: note for name, note in notes.items() if any(note)}}

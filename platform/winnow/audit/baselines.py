@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from winnow.audit.pairs import JudgedPairs
 from winnow.records import Passage
 from winnow.retrieval.bm25 import BM25
+from winnow.retrieval.config import Language
 
 
-def lexical_scores(passages: Sequence[Passage], pairs: JudgedPairs, queries: Sequence[str]) -> NDArray[np.float64]:
+def lexical_scores(
+    passages: Sequence[Passage], pairs: JudgedPairs, queries: Sequence[str], language: Language
+) -> NDArray[np.float64]:
     """BM25 over the whole corpus, for each of ``pairs``. ``queries`` are the texts of their queries."""
-    lexical = BM25.build(passages)
+    lexical = BM25.build(passages, language)
     places_N = _places([passage.passage_id for passage in passages], pairs)
     scores_N = np.zeros(len(places_N))
     for query, (_, span) in zip(queries, pairs.spans(), strict=True):

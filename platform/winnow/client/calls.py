@@ -133,12 +133,13 @@ def _values(wanted: str | Sequence[str]) -> str | list[str]:
 
 def _read_results(reply: Any) -> Hits[list[ScoredPassage]]:
     results = ([_read_hit(hit) for hit in hits] for hits in reply["results"])
-    return Hits(results, reply["version"], words_cut=reply.get("words_cut") or ())
+    notes = {name: reply.get(name) or () for name in ("words_cut", "empty_lists")}
+    return Hits(results, reply["version"], **notes)
 
 
 def _read_one(reply: Any) -> Hits[ScoredPassage]:
     results = _read_results(reply)
-    return Hits(results[0], results.version, words_cut=results.words_cut)
+    return Hits(results[0], results.version, words_cut=results.words_cut, empty_lists=results.empty_lists)
 
 
 def _read_hit(hit: Mapping[str, Any]) -> ScoredPassage:

@@ -35,11 +35,22 @@ class Versioned(list[Item]):
 
 
 class Hits(Versioned[Item]):
-    """What was found. ``words_cut`` is per query how many of its words a search by words left out; empty if none."""
+    """What was found. ``words_cut`` is per query how many of its words a search by words left out; empty if none.
 
-    def __init__(self, items: Iterable[Item], version: str, *, words_cut: Iterable[int] = ()) -> None:
+    ``empty_lists`` are per query of a hybrid search the lists (``dense``, ``bm25``) that found nothing; empty if none.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        version: str,
+        *,
+        words_cut: Iterable[int] = (),
+        empty_lists: Iterable[Iterable[str]] = (),
+    ) -> None:
         super().__init__(items, version)
         self.words_cut = tuple(words_cut)
+        self.empty_lists = tuple(map(tuple, empty_lists))
 
 
 class Vectors(Versioned[list[float]]):

@@ -1,4 +1,4 @@
-"""BM25 as Lucene scores it: k1 1.5, b 0.75, English stop words left out, words stemmed.
+"""BM25 as Lucene scores it, with k1 1.5 and b 0.75. What a word is, ``words.py`` says.
 
 Importing this loads numba, which vLLM on a CPU does not stand in its process.
 Legend: P passages, K results of a query.
@@ -13,16 +13,17 @@ from typing import Self
 
 import bm25s
 import numpy as np
-import Stemmer
 from numpy.typing import NDArray
 
 from winnow.errors import DataError
 from winnow.modeling.text import passage_text
 from winnow.records import Passage, ScoredPassage
 from winnow.retrieval.arrays import open_array
+from winnow.retrieval.config import Language
 from winnow.retrieval.fusion import RankedList
 from winnow.retrieval.ranking import best, tie_order
 from winnow.retrieval.subset import Subset
+from winnow.retrieval.words import split_words
 
 _TIES = "tie_order.npy"
 _BLOCK = 8192
@@ -32,17 +33,18 @@ _BLOCK = 8192
 class LexicalIndex:
     """BM25 over positions; it keeps no passage. Safe to share between threads."""
 
-    def __init__(self, index: bm25s.BM25, tie_order_P: NDArray[np.integer]) -> None:
+    def __init__(self, index: bm25s.BM25, tie_order_P: NDArray[np.integer], language: Language) -> None:
         self._index = index
+        self._language = language
         self.tie_order_P = tie_order_P
 
     @classmethod
-    def build(cls, passages: Iterable[Passage]) -> Self:
+    def build(cls, passages: Iterable[Passage], language: Language) -> Self:
         """The index of ``passages``, of which only numbers for words are kept in memory.
 
         Raises ``DataError`` if they hold no word that could be searched.
         """
-        rows, vocabulary, passage_ids = _number_words(passages)
+        rows, vocabulary, passage_ids = _number_words(passages, language)
         if not vocabulary:
             raise DataError(
                 f"the {len(passage_ids)} passages of the corpus hold no word to search; check the corpus file"
@@ -50,15 +52,15 @@ class LexicalIndex:
         index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
         tokens = bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary)
         index.index(tokens, create_empty_token=False, show_progress=False)
-        return cls(index, tie_order(passage_ids).astype(np.int32))
+        return cls(index, tie_order(passage_ids).astype(np.int32), language)
 
     @classmethod
-    def load(cls, directory: Path, *, memory_map: bool = True) -> Self:
-        """The index in ``directory``; only its vocabulary is in memory if it is memory-mapped."""
+    def load(cls, directory: Path, language: Language, *, memory_map: bool = True) -> Self:
+        """The index in ``directory``, built for ``language``; memory-mapped, only its vocabulary is in memory."""
         index = bm25s.BM25.load(directory, mmap=memory_map, allow_pickle=False, show_progress=False)
         # A plain view of the mapped file: the library's own type makes every slice several times slower.
         index.scores |= {name: np.asarray(index.scores[name]) for name in ("data", "indices", "indptr")}
-        return cls(index, open_array(directory / _TIES, memory_map=memory_map))
+        return cls(index, open_array(directory / _TIES, memory_map=memory_map), language)
 
     def save(self, directory: Path) -> None:
         """Write the index into ``directory``: arrays as .npy, vocabulary and settings as JSON."""
@@ -78,18 +80,21 @@ class LexicalIndex:
 
         Of a query with more than ``most_words`` different words only the rarest count; ``words_cut`` tells of the rest.
         """
-        return [self._rank(self._count(tokens), k, among, most_words) for tokens in _tokenize(queries)]
+        return [self._rank(self._count(tokens), k, among, most_words) for tokens in self._split(queries)]
 
     def words_cut(self, queries: Sequence[str], most_words: int) -> list[int]:
         """How many different words of each query do not count in ``rank`` with ``most_words``."""
         # There are no more words than characters, so a short query needs no second look.
         if all(len(query) <= most_words for query in queries):
             return [0] * len(queries)
-        return [max(0, len(self._count(tokens)) - most_words) for tokens in _tokenize(queries)]
+        return [max(0, len(self._count(tokens)) - most_words) for tokens in self._split(queries)]
 
     def scores(self, query: str, positions: Sequence[int]) -> NDArray[np.float32]:
         """The scores of the passages at ``positions``; 0 for one that shares no word with ``query``."""
-        return self._scores(self._count(_tokenize([query])[0]))[np.asarray(positions, dtype=np.int64)]
+        return self._scores(self._count(self._split([query])[0]))[np.asarray(positions, dtype=np.int64)]
+
+    def _split(self, texts: Sequence[str]) -> list[list[str]]:
+        return split_words(texts, self._language)
 
     def _rank(self, counts: Counter[int], k: int, among: Subset | None, most_words: int | None) -> RankedList:
         if most_words is not None and len(counts) > most_words:
@@ -131,9 +136,9 @@ class BM25:
         self._passages = passages
 
     @classmethod
-    def build(cls, passages: Sequence[Passage]) -> Self:
+    def build(cls, passages: Sequence[Passage], language: Language) -> Self:
         """The index of ``passages``. Raises ``DataError`` if they hold no word that could be searched."""
-        return cls(LexicalIndex.build(passages), passages)
+        return cls(LexicalIndex.build(passages, language), passages)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[ScoredPassage]]:
         """At most ``k`` passages per query, best first. Passages that share no word with it are left out."""
@@ -169,19 +174,13 @@ class _Rows:
         return (self._numbers[start:stop] for start, stop in pairwise(self._ends))
 
 
-def _number_words(passages: Iterable[Passage]) -> tuple[_Rows, dict[str, int], list[str]]:
+def _number_words(passages: Iterable[Passage], language: Language) -> tuple[_Rows, dict[str, int], list[str]]:
     """The words of each passage as numbers, the number of each word, and the passage ids."""
     rows, vocabulary, passage_ids = _Rows(), {}, []
     remaining = iter(passages)
     while block := list(islice(remaining, _BLOCK)):
         passage_ids += [passage.passage_id for passage in block]
-        for words in _tokenize([passage_text(passage) for passage in block]):
+        for words in split_words([passage_text(passage) for passage in block], language):
             # Numbered in the order they are met, so that equal passages give equal files.
             rows.append([vocabulary.setdefault(word, len(vocabulary)) for word in words])
     return rows, vocabulary, passage_ids
-
-
-def _tokenize(texts: Sequence[str]) -> list[list[str]]:
-    # A stemmer is not safe to share between threads, and cheap to make.
-    stemmer = Stemmer.Stemmer("english")
-    return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)

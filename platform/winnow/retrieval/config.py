@@ -7,8 +7,19 @@ from pydantic import Field, field_validator, model_validator
 from winnow.config import Config, speed_knob
 from winnow.retrieval.factory import parse_factory
 
+Language = Literal[
+    "english", "none", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "esperanto", "estonian",
+    "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian",
+    "nepali", "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "serbian", "sesotho", "spanish",
+    "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+"""Whose rules BM25 stems words by: those of Snowball, or ``none``."""
+
 Mode = Literal["dense", "bm25", "hybrid"]
 """What ranks: the encoder's vectors, BM25, or both lists united."""
+
+ListName = Literal["dense", "bm25"]
+"""One of the two lists that a hybrid search unites."""
 
 
 class FusionConfig(Config):

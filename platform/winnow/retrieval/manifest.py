@@ -10,6 +10,7 @@ from winnow.config import fingerprint
 from winnow.errors import IndexMismatchError
 from winnow.files import read_json, write_json
 from winnow.modeling.config import Pooling
+from winnow.retrieval.config import Language
 
 MANIFEST = "manifest.json"
 FORMAT = 3
@@ -56,7 +57,8 @@ class Manifest(_Record):
     num_passages: int = Field(gt=0)
     metric: Literal["inner_product"] = "inner_product"
     factory: str
-    has_bm25: bool
+    bm25_language: Language | None
+    """Whose rules cut the words of BM25; ``null`` without BM25."""
     fields: dict[str, NonNegativeInt]
     """What filters may name, and how many passages have each."""
     files: dict[str, FileRecord]

@@ -19,7 +19,7 @@ from winnow.errors import DataError, IndexMismatchError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.protocol import Encode
 from winnow.records import ScoredPassage
-from winnow.retrieval.config import FusionConfig, Mode
+from winnow.retrieval.config import FusionConfig, Language, ListName, Mode
 from winnow.retrieval.contents import check_contents
 from winnow.retrieval.fields import FieldIndex
 from winnow.retrieval.filtering import Filter, FilterCache, check_fields
@@ -43,6 +43,8 @@ class Hits:
     """-1: there is no further result."""
     words_cut_Q: Sequence[int] = ()
     """How many different words of each query BM25 left out; empty if it had to leave out none."""
+    empty_lists_Q: Sequence[Sequence[ListName]] = ()
+    """Of a hybrid search: the lists in which nothing was found for each query; empty if there was none."""
 
 
 class Retriever:
@@ -78,7 +80,7 @@ class Retriever:
 
     def info(self) -> dict[str, Any]:
         """Facts about this version, as plain JSON values."""
-        facts = self._manifest.model_dump(mode="json", exclude={"files", "format", "fields", "has_bm25"})
+        facts = self._manifest.model_dump(mode="json", exclude={"files", "format", "fields"})
         fields = list(self._filters.fields)
         return {"version": self.version, **facts, "modes": list(self.modes), "filter_fields": fields}
 
@@ -117,7 +119,8 @@ class Retriever:
             raise DataError(f"k={k} asks for no passage; expected at least 1")
         among = self._filters.subset(filter)
         if among is not None and among.count == 0:
-            return _pad([_NOTHING] * len(queries))
+            empty = [get_args(ListName)] * len(queries) if mode == "hybrid" else ()
+            return replace(_pad([_NOTHING] * len(queries)), empty_lists_Q=empty)
         if mode == "dense":
             return self.search_vectors(queries_QD, k, among=among)
         if mode == "bm25":
@@ -166,18 +169,11 @@ class Retriever:
         depth = max(k, self._fusion.depth)
         dense = self.search_vectors(queries_QD, depth, among=among)
         lexical = self._lexical.rank(queries, depth, among=among, most_words=most_words)
-        return _pad(
-            [
-                fuse(
-                    (scores_K[positions_K >= 0], positions_K[positions_K >= 0]),
-                    ranked,
-                    config=self._fusion,
-                    tie_order_P=self._lexical.tie_order_P,
-                    k=k,
-                )
-                for scores_K, positions_K, ranked in zip(dense.scores_QK, dense.positions_QK, lexical, strict=True)
-            ]
-        )
+        both = list(zip(_lists(dense), lexical, strict=True))
+        ties = self._lexical.tie_order_P
+        united = [fuse(*lists, config=self._fusion, tie_order_P=ties, k=k) for lists in both]
+        empty = [_empty(*lists) for lists in both]
+        return replace(_pad(united), empty_lists_Q=empty if any(empty) else ())
 
 
 def load_retriever(
@@ -205,12 +201,25 @@ def load_retriever(
         passages,
         manifest,
         FilterCache(fields),
-        lexical=_load_lexical(directory / BM25, memory_map) if manifest.has_bm25 else None,
+        lexical=_load_lexical(directory / BM25, manifest.bm25_language, memory_map),
         fusion=fusion,
     )
 
 
 _NOTHING: RankedList = (np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))
+
+
+def _lists(hits: Hits) -> list[RankedList]:
+    """The results of each query, without those that are missing."""
+    return [
+        (scores_K[positions_K >= 0], positions_K[positions_K >= 0])
+        for scores_K, positions_K in zip(hits.scores_QK, hits.positions_QK, strict=True)
+    ]
+
+
+def _empty(dense: RankedList, lexical: RankedList) -> tuple[ListName, ...]:
+    lists: dict[ListName, RankedList] = {"dense": dense, "bm25": lexical}
+    return tuple(name for name, (_, positions_K) in lists.items() if not len(positions_K))
 
 
 def _pad(ranked: Sequence[RankedList]) -> Hits:
@@ -235,10 +244,12 @@ def _load_encoder(directory: Path, manifest: Manifest, device: torch.device | st
     return encoder
 
 
-def _load_lexical(directory: Path, memory_map: bool) -> LexicalIndex:
+def _load_lexical(directory: Path, language: Language | None, memory_map: bool) -> LexicalIndex | None:
+    if language is None:
+        return None
     from winnow.retrieval.bm25 import LexicalIndex  # loads numba
 
-    return LexicalIndex.load(directory, memory_map=memory_map)
+    return LexicalIndex.load(directory, language, memory_map=memory_map)
 
 
 def _check_fit(

@@ -10,7 +10,7 @@ from pathlib import Path
 from winnow.errors import IndexMismatchError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.retrieval.building import build_index
-from winnow.retrieval.config import IndexConfig
+from winnow.retrieval.config import IndexConfig, Language
 from winnow.retrieval.embeddings import EmbeddingScan, scan_embeddings
 from winnow.retrieval.fields import FieldIndex
 from winnow.retrieval.manifest import ContractRecord, Manifest, Provenance, read_manifest, write_manifest
@@ -25,6 +25,7 @@ def write_version(
     passages: Path,
     embeddings: Path,
     config: IndexConfig,
+    language: Language = "english",
     card: Path | None = None,
     seed: int = 0,
     run_id: str | None = None,
@@ -32,7 +33,8 @@ def write_version(
 ) -> Manifest:
     """Fill ``directory`` with a retriever version, the encoder's ``card`` in it; ``built_at`` is now unless it is said.
 
-    Vectors and passages are read block by block. Raises ``IndexMismatchError`` if the inputs do not fit together.
+    Vectors and passages are read block by block. ``language`` is for BM25. Raises
+    ``IndexMismatchError`` if the inputs do not fit together.
     """
     scan = scan_embeddings(embeddings)
     _check_inputs(encoder, scan, passages)
@@ -45,7 +47,7 @@ def write_version(
         directory / INDEX, scan.blocks, num_vectors=scan.count, dimension=scan.dimension, config=config, seed=seed
     )
     if config.bm25:
-        _write_bm25(stored, directory / BM25)
+        _write_bm25(stored, directory / BM25, language)
     encoder.save(directory / ENCODER)
     if card is not None:
         shutil.copyfile(card, directory / ENCODER / card.name)
@@ -55,7 +57,7 @@ def write_version(
         dimension=scan.dimension,
         num_passages=scan.count,
         factory=config.factory,
-        has_bm25=config.bm25,
+        bm25_language=language if config.bm25 else None,
         fields=fields.counts,
         files=record_files(directory),
         provenance=Provenance(built_at=built_at or datetime.now(UTC), run_id=run_id),
@@ -93,7 +95,7 @@ def _clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_bm25(passages: PassageFile, directory: Path) -> None:
+def _write_bm25(passages: PassageFile, directory: Path, language: Language) -> None:
     from winnow.retrieval.bm25 import LexicalIndex  # loads numba
 
-    LexicalIndex.build(passages).save(directory)
+    LexicalIndex.build(passages, language).save(directory)

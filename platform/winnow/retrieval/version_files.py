@@ -30,7 +30,7 @@ _HASH_THREADS = min(8, os.cpu_count() or 1)
 
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Returns if every file is what the manifest says. Raises ``IndexMismatchError`` naming those that are not."""
-    parts = [part for part in PARTS if part != BM25 or manifest.has_bm25]
+    parts = [part for part in PARTS if part != BM25 or manifest.bm25_language is not None]
     absent = [part for part in parts if not any(name.split("/")[0] == part for name in manifest.files)]
     problems = [f"the manifest does not list {part}" for part in absent]
     # A library may read any file it finds beside its own, so none may be added either.

@@ -4,6 +4,7 @@ Legend: Q queries of a request, N texts encoded together, D dimension.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from winnow.api.metrics import Metrics
 from winnow.api.protocol import SearchOptions
 from winnow.modeling.protocol import Side, TokenEncode
 from winnow.records import ScoredPassage
+from winnow.retrieval.config import ListName
 from winnow.retrieval.retriever import Retriever
 from winnow.serving.cache import VectorCache
 
@@ -31,6 +33,8 @@ class Found:
     """Per query, best first."""
     words_cut: Sequence[int] = ()
     """Per query; empty if BM25 looked up every word."""
+    empty_lists: Sequence[Sequence[ListName]] = ()
+    """Per query of a hybrid search; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -42,6 +46,8 @@ class ActiveVersion:
     encoder: TokenEncode
     directory: Path
     vectors: VectorCache
+    hybrid: Counter[str] = field(default_factory=Counter)
+    """``queries`` of hybrid searches since it was loaded, and for how many of them each list was empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,8 +135,11 @@ def _search(works: Sequence[Work], metrics: Metrics) -> list[Found]:
     )
     searched = time.perf_counter()
     passages = iter(retriever.fetch(hits, with_text=options.with_text))
-    cut = iter(hits.words_cut_Q)
-    found = [Found([next(passages) for _ in work.texts], list(islice(cut, len(work.texts)))) for work in works]
+    notes = iter(hits.words_cut_Q), iter(hits.empty_lists_Q)
+    found = [
+        Found([next(passages) for _ in work.texts], *(list(islice(note, len(work.texts))) for note in notes))
+        for work in works
+    ]
     metrics.observe("winnow_stage_seconds", searched - started, stage="search")
     metrics.observe("winnow_stage_seconds", time.perf_counter() - searched, stage="fetch")
     return found

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,14 @@ from winnow.api.protocol import (
 from winnow.errors import ConfigError, DataError
 from winnow.modeling.batches import batches_by_length
 from winnow.modeling.protocol import Side
+from winnow.retrieval.config import ListName
 from winnow.serving.active import ActiveVersion, Found, Work, answer_together
 from winnow.serving.batching import Batcher
 from winnow.serving.loading import Load, load_version, use_threads
 from winnow.serving.watching import SearchWatch
 
 TokensT = TypeVar("TokensT")
+NoteT = TypeVar("NoteT")
 
 _PROBE = "is anything found"
 _QUICK_CHARS = 4000
@@ -98,11 +100,14 @@ class RetrieverService:
         # Refused here: in a batch it would make everybody else's search be tried once more.
         active.retriever.check(options.mode, options.filter)
         parts = [await self._search_part(active, part, options) for part in _turns(queries)]
-        cut = [part.words_cut or [0] * len(part.results) for part in parts]
+        empty = _joined([(part.empty_lists, part.results) for part in parts], ())
+        if options.mode == "hybrid":
+            self._count_hybrid(active, len(queries), empty)
         return SearchAnswer(
             active.version,
             results=[found for part in parts for found in part.results],
-            words_cut=[count for counts in cut for count in counts] if any(part.words_cut for part in parts) else (),
+            words_cut=_joined([(part.words_cut, part.results) for part in parts], 0),
+            empty_lists=empty,
         )
 
     async def embed(self, texts: Sequence[str], side: Side, *, truncate: bool = True) -> EmbeddingAnswer:
@@ -125,8 +130,11 @@ class RetrieverService:
 
     def info(self) -> Mapping[str, Any]:
         """What is being served, as JSON values."""
+        active = self._current()
+        empty = {name: active.hybrid[name] for name in get_args(ListName)}
         return {
-            **self._current().retriever.info(),
+            **active.retriever.info(),
+            "hybrid": {"queries": active.hybrid["queries"], "empty_lists": empty},
             "encoder_runtime": self._config.encoder_runtime,
             "threads": self._threads,
         }
@@ -160,6 +168,12 @@ class RetrieverService:
     def discard(self) -> None:
         """Free what was prepared and is not wanted after all."""
         self._prepared = None
+
+    def _count_hybrid(self, active: ActiveVersion, num_queries: int, empty: Sequence[Sequence[ListName]]) -> None:
+        active.hybrid["queries"] += num_queries
+        for name in (name for lists in empty for name in lists):
+            active.hybrid[name] += 1
+            self._metrics.count("winnow_empty_lists_total", list=name)
 
     def _load_aside(self, directory: Path) -> ActiveVersion:
         if not self._loading.acquire(blocking=False):
@@ -235,6 +249,17 @@ def _turns(queries: Sequence[str]) -> Iterator[Sequence[str]]:
             start, num_chars = position, len(query)
     if start < len(queries):
         yield queries[start:]
+
+
+def _joined(parts: Sequence[tuple[Sequence[NoteT], Sequence[object]]], none: NoteT) -> Sequence[NoteT]:
+    """The notes on all queries, each part given with its results; ``none`` where it has no notes. Empty if none has.
+
+    >>> _joined([((), ["a", "b"]), ([7], ["c"])], 0), _joined([((), ["a"])], 0)
+    ([0, 0, 7], ())
+    """
+    if not any(notes for notes, _ in parts):
+        return ()
+    return [note for notes, results in parts for note in (notes or [none] * len(results))]
 
 
 async def _tokenize(tokenize: Callable[..., TokensT], texts: Sequence[str], side: Side) -> TokensT:

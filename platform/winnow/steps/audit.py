@@ -52,7 +52,7 @@ from winnow.steps.ingest import ingested
 from winnow.steps.label import label_settings
 from winnow.steps.workspace import RECORD, StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "4"
+STEP_VERSION = "5"
 REPORT = "audit.json"
 TABLE = "table.md"
 PAGE = "audit.html"
@@ -101,6 +101,7 @@ def plan(config: RunConfig) -> StepPlan:
         "label": config.label.science(),
         "judge_gives": sorted(config.annotate.judge.gives),
         "encoder": config.encoder.science(),
+        "language": config.language,
         "seed": config.seed,
     }
     return StepPlan("audit", STEP_VERSION, config.output, settings, inputs)
@@ -204,7 +205,7 @@ def _people(config: RunConfig, judged: _Judged, listed: Mapping[str, ListedQuery
     passages = read_passages(texts)
     queries = _query_texts(judged.pools, pairs)
     scores = {
-        "BM25": lexical_scores(passages, pairs, queries),
+        "BM25": lexical_scores(passages, pairs, queries, config.language),
         "encoder": _encoder_scores(config, passages_path(texts), pairs, queries),
     }
     own = lists_behind(config)

@@ -14,7 +14,7 @@ from winnow.judging.config import AnnotateConfig
 from winnow.labels.config import LabelConfig
 from winnow.modeling.config import EncoderConfig
 from winnow.pooling.config import PoolConfig
-from winnow.retrieval.config import IndexConfig
+from winnow.retrieval.config import IndexConfig, Language
 from winnow.tracking.config import TrackingConfig
 from winnow.training.config import TrainConfig
 
@@ -30,6 +30,10 @@ class RunConfig(Config):
 
     seed: int = Field(default=13, ge=0)
     """All randomness is derived from this."""
+
+    language: Language = "english"
+    """Of the corpus and the questions, for BM25: whose stop words it leaves out and by whose rules it stems the others.
+    ``none`` leaves words as they are. Chinese, Japanese and Korean need no setting."""
 
     data: DataConfig
     """Corpus, questions, labels."""

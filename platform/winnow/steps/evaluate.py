@@ -55,7 +55,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "4"
+STEP_VERSION = "5"
 REPORTS = "table.json"
 TABLE = "table.md"
 PER_QUERY = "per_query.parquet"
@@ -86,6 +86,7 @@ def plan(config: RunConfig) -> StepPlan:
         "evaluate": config.evaluate.science(),
         "encoder": config.encoder.science(),
         "fusion": config.serve.fusion.science(),
+        "language": config.language,
     }
     return StepPlan("evaluate", STEP_VERSION, config.output, settings, inputs)
 
@@ -156,7 +157,7 @@ class _Systems:
 
     def _lexical(self, corpus: str, depth: int) -> Search:
         if corpus not in self._bm25:
-            self._bm25[corpus] = BM25.build(read_passages(self._inputs, corpus))
+            self._bm25[corpus] = BM25.build(read_passages(self._inputs, corpus), self._config.language)
         return partial(self._bm25[corpus].search, k=depth)
 
     def _trained_one(self, corpus: str, depth: int) -> Search:

@@ -26,6 +26,8 @@ def plan(config: RunConfig) -> StepPlan:
         "corpus": corpus_hash(ingested(config).directory),
     }
     settings = {"index": config.index.science(), "precision": config.encoder.precision, "seed": config.seed}
+    if config.index.bm25:
+        settings["language"] = config.language
     return StepPlan("index", STEP_VERSION, config.output, settings, inputs, records=(MANIFEST,))
 
 
@@ -45,6 +47,7 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
         passages=passages,
         embeddings=embeddings,
         config=config.index,
+        language=config.language,
         card=Path(trained.model) / "README.md",
         seed=config.seed,
         run_id=context.fingerprint,
@@ -61,7 +64,7 @@ def _build(config: RunConfig, context: StepContext) -> Mapping[str, Any]:
 
 def _report(config: RunConfig, context: StepContext, manifest: Manifest) -> Mapping[str, Any]:
     seconds = time.time() - context.started
-    searched_by = f"{manifest.factory} and BM25" if manifest.has_bm25 else manifest.factory
+    searched_by = f"{manifest.factory} and BM25" if manifest.bm25_language else manifest.factory
     megabytes = sum(record.size for record in manifest.files.values()) / 1e6
     context.journal.params({f"index.{name}": value for name, value in config.index.science().items()})
     context.journal.params({"index.version": manifest.version})

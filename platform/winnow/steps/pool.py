@@ -48,7 +48,7 @@ from winnow.steps.config import RunConfig
 from winnow.steps.ingest import hash_input, ingested
 from winnow.steps.workspace import StepContext, StepOptions, StepPlan, StepResult, find, produce
 
-STEP_VERSION = "5"
+STEP_VERSION = "6"
 POOLS = "candidate_pools.parquet"
 STATISTICS = "pool_stats.json"
 PLOT = "recall.png"
@@ -76,7 +76,9 @@ def plan(config: RunConfig) -> StepPlan:
             encoder = _encoder(source, config)
             inputs[f"encoder of {source.name}"] = content_hash(encoder.locate())
             settings[f"encoder of {source.name}"] = encoder.science()
-        elif source.kind == "trec_run":
+        elif source.kind == "bm25":
+            settings["language"] = config.language
+        else:
             inputs[f"run of {source.name}"] = hash_input(source.path)
     return StepPlan("pool", STEP_VERSION, config.output, settings, inputs)
 
@@ -228,7 +230,7 @@ class _Sources:
         depth = source.depth
         if source.kind == "bm25":
             rows = self._copies.rows_without([passage.passage_id for passage in self._passages])
-            lexical = BM25.build([self._passages[row] for row in rows])
+            lexical = BM25.build([self._passages[row] for row in rows], self._config.language)
             return lambda queries: lexical.search([query.query for query in queries], depth)
         if source.kind == "dense":
             return self._dense(_encoder(source, self._config), depth)

@@ -95,6 +95,21 @@ def test_an_answer_says_which_queries_lost_words_and_nothing_if_none_did():
     assert whole == {"results": [[SORT], [COPY]], "version": "v1"}
 
 
+def test_an_answer_says_which_list_of_a_hybrid_search_was_empty(searcher):
+    class OneSidedSearcher(OverlapSearcher):
+        async def search(self, queries, options):
+            empty = [("bm25",) if query == "東京" else () for query in queries]
+            return replace(await super().search(queries, options), empty_lists=empty)
+
+    http = serve(OneSidedSearcher(PASSAGES))
+
+    one = http.post("/v1/search", json={"queries": ["sort list", "東京"], "k": 1, "mode": "hybrid"}).json()
+    none = http.post("/v1/search", json={"query": "sort list", "k": 1, "mode": "hybrid"}).json()
+
+    assert one["empty_lists"] == [[], ["bm25"]]
+    assert "empty_lists" not in none
+
+
 @pytest.mark.parametrize(("num_queries", "k", "status"), [(4, 25, 200), (4, 26, 422), (1, 100, 200), (1, 101, 422)])
 def test_an_answer_has_no_more_passages_than_configured(searcher, num_queries, k, status):
     http = serve(searcher, ApiConfig(max_results=100))

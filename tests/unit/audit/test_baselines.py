@@ -18,16 +18,18 @@ def test_lexical_scores_are_those_of_the_search(judged):
     pairs = judged({"q1": "...", "q2": ".."})
     queries = ["otter river", "heron"]
 
-    found_N = lexical_scores(PASSAGES, pairs, queries)
+    found_N = lexical_scores(PASSAGES, pairs, queries, "english")
 
-    searched = [{hit.passage_id: hit.score for hit in hits} for hits in BM25.build(PASSAGES).search(queries, 3)]
+    searched = [
+        {hit.passage_id: hit.score for hit in hits} for hits in BM25.build(PASSAGES, "english").search(queries, 3)
+    ]
     expected = [searched[query].get(f"p{place}", 0.0) for query, place in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]]
     assert found_N.tolist() == pytest.approx(expected)
     assert found_N[3:].tolist() == [0.0, 0.0]
 
 
 def test_a_query_of_unknown_words_scores_nothing(judged):
-    assert lexical_scores(PASSAGES, judged({"q1": "..."}), ["zzz"]).tolist() == [0.0, 0.0, 0.0]
+    assert lexical_scores(PASSAGES, judged({"q1": "..."}), ["zzz"], "english").tolist() == [0.0, 0.0, 0.0]
 
 
 def test_dense_scores_are_dot_products(judged):

@@ -27,7 +27,7 @@ def lucene(tf, length, *, df, num_passages=4, mean_length=10 / 4):
 
 
 def test_scores_follow_the_formula_of_lucene_and_titles_count():
-    found = BM25.build(PASSAGES).search(["otter"], k=10)[0]
+    found = BM25.build(PASSAGES, "english").search(["otter"], k=10)[0]
 
     assert [hit.passage_id for hit in found] == ["p3", "p0", "p1"]
     expected = [lucene(2, 3, df=3), lucene(1, 2, df=3), lucene(1, 2, df=3)]
@@ -35,7 +35,7 @@ def test_scores_follow_the_formula_of_lucene_and_titles_count():
 
 
 def test_a_word_that_is_repeated_counts_each_time():
-    hits = BM25.build(PASSAGES).search(["stone otter Stones stone"], k=10)[0]
+    hits = BM25.build(PASSAGES, "english").search(["stone otter Stones stone"], k=10)[0]
 
     scores = {hit.passage_id: hit.score for hit in hits}
     otter, stone = lucene(1, 2, df=3), lucene(1, 2, df=2)
@@ -51,7 +51,7 @@ def test_a_query_that_repeats_one_word_takes_one_look_at_the_index():
             Counted.looks += isinstance(key, slice)
             return super().__getitem__(key)
 
-    index = LexicalIndex.build(PASSAGES)
+    index = LexicalIndex.build(PASSAGES, "english")
     index._index.scores["data"] = index._index.scores["data"].view(Counted)
 
     index.rank(["otter " * 2000 + "river"], 3)
@@ -68,7 +68,7 @@ LONG = "zebra otter stone otter river bridge otter stone"
     [(1, "river", 3), (2, "stone stone river", 2), (3, "stone river bridge stone", 1), (4, LONG, 0), (None, LONG, 0)],
 )
 def test_of_a_long_query_the_rarest_words_count_as_often_as_they_are_there(most_words, kept, cut):
-    index = LexicalIndex.build(PASSAGES)
+    index = LexicalIndex.build(PASSAGES, "english")
 
     assert as_lists(index.rank([LONG, "otter"], 9, most_words=most_words)) == as_lists(index.rank([kept, "otter"], 9))
     assert most_words is None or index.words_cut([LONG, "otter", ""], most_words) == [cut, 0, 0]
@@ -77,7 +77,7 @@ def test_of_a_long_query_the_rarest_words_count_as_often_as_they_are_there(most_
 def test_equal_scores_are_ordered_by_id_even_where_k_cuts_them():
     corpus = [Passage(name, "same words here") for name in ("c", "a", "d", "b")] + [Passage("e", "other text")]
 
-    found = BM25.build(corpus).search(["words"], k=2)[0]
+    found = BM25.build(corpus, "english").search(["words"], k=2)[0]
 
     assert [hit.passage_id for hit in found] == ["a", "b"]
 
@@ -85,16 +85,16 @@ def test_equal_scores_are_ordered_by_id_even_where_k_cuts_them():
 def test_word_forms_match_by_their_stem():
     corpus = [Passage("a", "changing files"), Passage("b", "a river")]
 
-    assert [hit.passage_id for hit in BM25.build(corpus).search(["changed file"], k=5)[0]] == ["a"]
+    assert [hit.passage_id for hit in BM25.build(corpus, "english").search(["changed file"], k=5)[0]] == ["a"]
 
 
 @pytest.mark.parametrize("query", ["", "the of and", "zebra", "?!"])
 def test_a_query_that_shares_no_word_finds_nothing(query):
-    assert BM25.build(PASSAGES).search([query], k=3) == [[]]
+    assert BM25.build(PASSAGES, "english").search([query], k=3) == [[]]
 
 
 def test_results_carry_title_and_text():
-    found = BM25.build(PASSAGES).search(["otter bridge"], k=1)[0][0]
+    found = BM25.build(PASSAGES, "english").search(["otter bridge"], k=1)[0][0]
 
     assert (found.passage_id, found.title, found.text) == ("p0", "Otter", "bridge")
 
@@ -102,7 +102,7 @@ def test_results_carry_title_and_text():
 @pytest.mark.parametrize("passages", [[], [Passage("a", "the of"), Passage("b", "?")]])
 def test_a_corpus_without_words_is_refused(passages):
     with pytest.raises(DataError, match="hold no word to search"):
-        BM25.build(passages)
+        BM25.build(passages, "english")
 
 
 def as_lists(ranked):
@@ -112,10 +112,10 @@ def as_lists(ranked):
 @pytest.mark.parametrize("memory_map", [True, False])
 def test_the_index_on_disk_ranks_as_the_one_in_memory(tmp_path, memory_map):
     queries = ["otter", "stone bridge", "otter otter", "zebra", "", "the"]
-    built = LexicalIndex.build(PASSAGES)
+    built = LexicalIndex.build(PASSAGES, "english")
     built.save(tmp_path)
 
-    loaded = LexicalIndex.load(tmp_path, memory_map=memory_map)
+    loaded = LexicalIndex.load(tmp_path, "english", memory_map=memory_map)
 
     assert as_lists(loaded.rank(queries, 3)) == as_lists(built.rank(queries, 3))
     assert [positions.tolist() for _, positions in loaded.rank(queries, 3)] == [
@@ -131,7 +131,7 @@ def test_the_index_on_disk_ranks_as_the_one_in_memory(tmp_path, memory_map):
 
 
 def test_only_members_are_found_and_k_counts_them_alone(tmp_path):
-    index = LexicalIndex.build(PASSAGES)
+    index = LexicalIndex.build(PASSAGES, "english")
     among = subset_of(np.array([False, True, True, True]))
 
     found = index.rank(["otter", "river"], 2, among=among)
@@ -141,15 +141,15 @@ def test_only_members_are_found_and_k_counts_them_alone(tmp_path):
 
 
 def test_a_corpus_read_in_blocks_ranks_as_one_read_at_once(monkeypatch):
-    whole = LexicalIndex.build(PASSAGES).rank(["otter bridge"], 4)
+    whole = LexicalIndex.build(PASSAGES, "english").rank(["otter bridge"], 4)
 
     monkeypatch.setattr(bm25, "_BLOCK", 3)
 
-    assert as_lists(LexicalIndex.build(iter(PASSAGES)).rank(["otter bridge"], 4)) == as_lists(whole)
+    assert as_lists(LexicalIndex.build(iter(PASSAGES), "english").rank(["otter bridge"], 4)) == as_lists(whole)
 
 
 def test_files_depend_on_the_passages_alone(tmp_path):
-    LexicalIndex.build(PASSAGES).save(tmp_path)
+    LexicalIndex.build(PASSAGES, "english").save(tmp_path)
 
     # In the order they are met: a set's order changes from process to process.
     assert json.loads((tmp_path / "vocab.index.json").read_text()) == {"otter": 0, "river": 1, "stone": 2, "bridg": 3}
@@ -157,8 +157,8 @@ def test_files_depend_on_the_passages_alone(tmp_path):
 
 
 def test_threads_rank_as_one_after_the_other(tmp_path):
-    LexicalIndex.build(PASSAGES).save(tmp_path)
-    index = LexicalIndex.load(tmp_path)
+    LexicalIndex.build(PASSAGES, "english").save(tmp_path)
+    index = LexicalIndex.load(tmp_path, "english")
     queries = ["otter", "stone", "bridge river", "otters"] * 10
 
     with ThreadPoolExecutor(4) as threads:

@@ -37,7 +37,7 @@ MANIFEST = Manifest(
     dimension=64,
     num_passages=5,
     factory="Flat",
-    has_bm25=True,
+    bm25_language="english",
     fields={"document_id": 2, "passage_id": 5, "source": 3, "title": 5},
     files={},
     provenance=Provenance(built_at=datetime(2026, 1, 1, tzinfo=UTC), run_id=None),
@@ -47,7 +47,7 @@ MANIFEST = Manifest(
 def parts(passages=PASSAGES):
     table = schema.to_table(passages, schema.PASSAGES)
     file = PassageFile(table.combine_chunks().to_batches())
-    return file, FilterCache(FieldIndex.build(file)), LexicalIndex.build(passages)
+    return file, FilterCache(FieldIndex.build(file)), LexicalIndex.build(passages, "english")
 
 
 @pytest.fixture(scope="module")

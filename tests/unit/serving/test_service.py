@@ -238,6 +238,30 @@ def test_an_answer_says_how_many_words_of_each_query_were_left_out(first, monkey
     assert list(asyncio.run(act()).words_cut) == list(cut)
 
 
+def test_an_answer_and_info_say_which_lists_of_hybrid_searches_were_empty(first):
+    queries = ["otter"] * 32 + ["zebra", "otter"]
+    nobody = parse_filter({"kind": "unicorn"})
+
+    async def act():
+        async with Watched(first) as watched:
+            search = watched.service.search
+            answers = [
+                await search(queries, SearchOptions(mode="hybrid")),
+                await search(["otter"], SearchOptions(mode="hybrid")),
+                await search(["zebra"], SearchOptions(mode="bm25")),
+                await search(["otter", "zebra"], SearchOptions(mode="hybrid", filter=nobody)),
+            ]
+            empty = [list(map(tuple, answer.empty_lists)) for answer in answers]
+            counts = {name: watched.metrics.values("winnow_empty_lists_total", list=name) for name in ("dense", "bm25")}
+            return empty, watched.service.info()["hybrid"], counts
+
+    answers, told, counts = asyncio.run(act())
+
+    assert answers == [[()] * 32 + [("bm25",), ()], [], [], [("dense", "bm25")] * 2]
+    assert told == {"queries": 37, "empty_lists": {"dense": 2, "bm25": 3}}
+    assert counts == {"dense": [1] * 2, "bm25": [1] * 3}
+
+
 def test_a_version_without_bm25_refuses_that_mode(tmp_path):
     directory = write_tiny_version(tmp_path / "v", config=IndexConfig(bm25=False))
 
