@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from winnow.errors import IndexMismatchError
 from winnow.retrieval.factory import parse_factory
 from winnow.retrieval.index_files import IndexDescription
+from winnow.retrieval.ivf_shards import IvfShards
 from winnow.retrieval.ranking import Ranked, best_members, in_order, no_results
 from winnow.retrieval.subset import Subset
 
@@ -27,7 +28,9 @@ _COMPARED_PER_STEP = 16
 class Shard:
     """Vectors that are searched together. Safe to share between threads."""
 
-    def __init__(self, index: faiss.Index, description: IndexDescription, *, find: Find | None = None) -> None:
+    def __init__(
+        self, index: faiss.Index | IvfShards, description: IndexDescription, *, find: Find | None = None
+    ) -> None:
         self._index = index
         self._factory = parse_factory(description.factory)
         self._description = description
@@ -62,7 +65,18 @@ class Shard:
         if self._factory.kind == "product":
             # FAISS filters no search of this kind: take as many as hold 2k members if these are anywhere.
             return partial(self._find_and_drop, subset, self._widened(2 * k, subset))
+        if self._factory.kind == "ivf":
+            return self._find_in_lists(subset, self._widened(self._description.num_probes, subset))
         return partial(self._find_selected, self._parameters(subset))
+
+    def _find_in_lists(self, subset: Subset, num_probes: int) -> Find:
+        num_probes = min(num_probes, self._factory.num_lists)
+        if isinstance(self._index, IvfShards):
+            return partial(self._index.search_among, subset=subset, num_probes=num_probes)
+        parameters = faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(subset.bitmap), nprobe=num_probes)
+        if self._factory.is_rotated:
+            parameters = faiss.SearchParametersPreTransform(index_params=parameters)
+        return partial(self._find_selected, parameters)
 
     def _find_and_drop(self, subset: Subset, num_candidates: int, queries_QD: NDArray[np.float32], k: int) -> Ranked:
         scores_QN, positions_QN = self._index.search(queries_QD, max(k, num_candidates))
@@ -73,22 +87,18 @@ class Shard:
 
     def _search_all_members(self, queries_QD: NDArray[np.float32], k: int, subset: Subset) -> Ranked:
         if self._factory.kind == "ivf":
-            find = partial(self._find_selected, self._parameters(subset, num_probes=self._factory.num_lists))
+            find = self._find_in_lists(subset, self._factory.num_lists)
             return settled(find, queries_QD, k, subset.count)
         return self._search_members(queries_QD, k, subset)
 
     def _search_members(self, queries_QD: NDArray[np.float32], k: int, subset: Subset) -> Ranked:
         return best_members(queries_QD, subset.positions_S, self._index.reconstruct_batch, k)
 
-    def _parameters(self, subset: Subset, *, num_probes: int | None = None) -> faiss.SearchParameters:
+    def _parameters(self, subset: Subset) -> faiss.SearchParameters:
         selector = faiss.IDSelectorBitmap(subset.bitmap)
         if self._factory.kind == "hnsw":
             return faiss.SearchParametersHNSW(sel=selector, efSearch=self._widened(self._description.ef_search, subset))
-        if self._factory.kind != "ivf":
-            return faiss.SearchParameters(sel=selector)
-        probes = num_probes or min(self._widened(self._description.num_probes, subset), self._factory.num_lists)
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-        return faiss.SearchParametersPreTransform(index_params=parameters) if self._factory.is_rotated else parameters
+        return faiss.SearchParameters(sel=selector)
 
     def _widened(self, effort: int, subset: Subset) -> int:
         """``effort`` raised so that it meets as many members as it would meet passages without a filter."""

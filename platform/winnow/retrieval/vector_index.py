@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from winnow.errors import DataError, IndexMismatchError
 from winnow.retrieval.arrays import open_array
+from winnow.retrieval.factory import parse_factory
 from winnow.retrieval.gpu import on_gpu
 from winnow.retrieval.index_files import VECTORS, IndexDescription, read_description, shard_path
+from winnow.retrieval.ivf_shards import IvfShards
 from winnow.retrieval.ranking import Ranked, best_members, in_order, no_results, rescored
 from winnow.retrieval.shard import Shard, open_shard
 from winnow.retrieval.subset import Subset
@@ -50,6 +52,8 @@ class VectorIndex:
             open_shard(shard_path(directory, number), description, count=count, memory_map=memory_map)
             for number, count in enumerate(description.shards)
         ]
+        if device == "cpu" and len(indexes) > 1 and parse_factory(description.factory).kind == "ivf":
+            indexes = [IvfShards(indexes)]
         finds = on_gpu(indexes, description.factory) if device == "cuda" else [None] * len(indexes)
         shards = [Shard(index, description, find=find) for index, find in zip(indexes, finds, strict=True)]
         return cls(shards, description, _open_vectors(directory, description))

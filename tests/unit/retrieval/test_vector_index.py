@@ -8,6 +8,7 @@ import pytest
 from fakes import subset_of
 
 from winnow.errors import ConfigError, DataError, IndexMismatchError
+from winnow.retrieval import ranking, shard
 from winnow.retrieval.building import build_index
 from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.index_files import read_description
@@ -105,6 +106,35 @@ def test_shards_together_give_what_one_index_gives(indexes, factory, k):
     assert np.array_equal(sharded_scores[positions >= 0], scores[positions >= 0])
 
 
+@pytest.mark.parametrize("factory", ["IVF8,Flat", "IVF8,SQ8"])
+def test_shards_of_lists_together_give_the_same_members_as_one_index(indexes, factory):
+    one, many = indexes(factory), indexes(factory, num_shards=7)
+
+    for num_members in [1, 5, 50, 300, 600]:
+        is_member = np.zeros(COUNT, bool)
+        is_member[np.random.default_rng(8).choice(COUNT, num_members, replace=False)] = True
+        for queries in (QUERIES, QUERIES[:1]):
+            scores, positions = one.search(queries, 5, among=subset_of(is_member))
+            found = many.search(queries, 5, among=subset_of(is_member))
+
+            assert np.array_equal(found[1], positions)
+            assert np.array_equal(found[0], scores)
+
+
+def test_which_lists_are_nearest_is_found_once_for_all_shards(indexes, tmp_path):
+    made(tmp_path, PASSAGES, "IVF8,Flat", shard_passages=90)
+    many = VectorIndex.load(tmp_path, memory_map=False)
+    among = subset_of(np.arange(COUNT) % 2 == 0)
+    (shard,) = many._shards
+    for ivf in shard._index._ivfs[1:]:
+        # Asked once more, these would name no list, and nothing would be found in them.
+        ivf.quantizer.reset()
+
+    for subset in (None, among):
+        expected = indexes("IVF8,Flat").search(QUERIES, 5, among=subset)[1]
+        assert np.array_equal(many.search(QUERIES, 5, among=subset)[1], expected)
+
+
 @pytest.mark.parametrize("factory", ["PQ8x4", "OPQ4_8,IVF8,PQ4x4"])
 def test_shards_of_codes_give_the_same_up_to_rounding(indexes, factory):
     """FAISS adds up the parts of a code in an order that depends on where in its list the code stands."""
@@ -175,6 +205,65 @@ def test_members_far_from_the_query_are_found_all_the_same(indexes, factory):
     assert positions.shape == (1, 100)
     assert is_member[positions].all()
     assert recall(positions, brute_force(100, is_member)[:1]) >= (0.75 if "PQ" in factory else 0.95)
+
+
+WIDE = 6_000
+"""Passages of which half are too many to be compared one by one: the graph is walked."""
+MORE_PASSAGES = unit_vectors(WIDE, seed=6)
+MORE_PRODUCTS = QUERIES @ MORE_PASSAGES.T
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("graph"), MORE_PASSAGES, "HNSW16")
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """For how many queries how many members were compared one by one, search by search."""
+    calls = []
+
+    def best_members(queries_QD, positions_S, *rest):
+        calls.append((len(queries_QD), len(positions_S)))
+        return ranking.best_members(queries_QD, positions_S, *rest)
+
+    monkeypatch.setattr(shard, "best_members", best_members)
+    return calls
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_graph_is_walked_for_the_members_of_a_wide_subset(graph, compared, share):
+    is_member = np.random.default_rng(7).random(WIDE) < share
+    expected = np.argsort(-np.where(is_member, MORE_PRODUCTS, -np.inf), axis=1)[:, :10]
+
+    scores, positions = graph.search(QUERIES, 10, among=subset_of(is_member))
+
+    assert compared == []
+    assert is_member[positions].all()
+    assert recall(positions, expected) > 0.97
+    assert scores == pytest.approx(np.take_along_axis(MORE_PRODUCTS, positions, axis=1), abs=1e-5)
+
+
+def test_the_members_of_a_narrow_subset_of_a_graph_are_compared_one_by_one(graph, compared):
+    is_member = np.random.default_rng(7).random(WIDE) < 0.1
+    expected = np.argsort(-np.where(is_member, MORE_PRODUCTS, -np.inf), axis=1)[:, :10]
+
+    _, positions = graph.search(QUERIES, 10, among=subset_of(is_member))
+
+    assert compared == [(30, is_member.sum())]
+    assert np.array_equal(positions, expected)
+
+
+def test_where_a_walk_finds_too_few_members_they_are_compared_one_by_one(graph, compared):
+    # Half of all passages, those that are farthest from the first query: a walk meets few of them on its way to it.
+    is_member = np.zeros(WIDE, bool)
+    is_member[np.argsort(MORE_PRODUCTS[0])[: WIDE // 2]] = True
+    expected = np.argsort(-np.where(is_member, MORE_PRODUCTS[0], -np.inf))[:100]
+
+    _, positions = graph.search(QUERIES[:1], 100, among=subset_of(is_member))
+
+    assert compared == [(1, WIDE // 2)]
+    assert np.array_equal(positions, [expected])
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
@@ -274,8 +363,8 @@ def test_a_damaged_description_is_refused(tmp_path, text):
 @pytest.mark.parametrize("size", [0, 10, 1000])
 def test_a_shard_cut_short_is_refused(tmp_path, size, memory_map):
     made(tmp_path, PASSAGES)
-    shard = tmp_path / "shard-00000.faiss"
-    shard.write_bytes(shard.read_bytes()[:size])
+    file = tmp_path / "shard-00000.faiss"
+    file.write_bytes(file.read_bytes()[:size])
 
     with pytest.raises(IndexMismatchError, match=r"shard-00000.faiss cannot be read"):
         VectorIndex.load(tmp_path, memory_map=memory_map)
