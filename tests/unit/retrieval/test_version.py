@@ -165,11 +165,28 @@ def test_what_an_interrupted_build_left_is_no_part_of_the_version(tmp_path, ligh
     check_files(tmp_path / "v", read_manifest(tmp_path / "v"))
 
 
+def test_a_version_is_searched_in_the_language_it_was_built_for(tmp_path):
+    houses = [Passage("a", "das alte Haus"), Passage("b", "viele Häuser"), Passage("c", "東京の家")]
+    english = publish(tmp_path / "en", tiny_encoder(), passages=houses)
+    german = publish(tmp_path / "de", tiny_encoder(), passages=houses, language="german")
+
+    def ask(directory, query):
+        retriever = load_retriever(directory, device="cpu")
+        found = retriever.search([query], k=3, mode="bm25")[0]
+        return retriever.info()["bm25_language"], [hit.passage_id for hit in found]
+
+    assert ask(english, "Haus") == ("english", ["a"])
+    assert ask(german, "Hauses") == ("german", ["a", "b"])
+    assert ask(german, "das 東京") == ("german", ["c"])
+    assert read_manifest(english).version != read_manifest(german).version
+
+
 def test_without_bm25_the_modes_that_need_it_are_refused(tmp_path):
     retriever = load_retriever(publish(tmp_path, tiny_encoder(), config=IndexConfig(bm25=False)), device="cpu")
 
     assert not (tmp_path / "v" / "bm25").exists()
     assert retriever.modes == ("dense",)
+    assert retriever.info()["bm25_language"] is None
     with pytest.raises(DataError, match=r"cannot be searched by 'hybrid', only by dense; .*`index.bm25: true`"):
         retriever.search(["otter"], k=1, mode="hybrid")
 

@@ -53,6 +53,25 @@ def found_by(row: dict) -> dict[str, list[tuple[str, int]]]:
     return {p["passage_id"]: [(found["source"], found["rank"]) for found in p["found_by"]] for p in row["passages"]}
 
 
+def test_bm25_reads_texts_and_questions_in_the_language_of_the_run(tmp_path):
+    texts = {"p1": "das alte Haus", "p2": "apples der Nachbarn", "p3": "viele Häuser und cars"}
+    english = configure(tmp_path, texts=texts, qrels=None, sources=[{"kind": "bm25"}])
+    german = english.model_copy(update={"language": "german"})
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "Haus"}\n')
+
+    found = [sorted(found_by(read(pool.pool(config).directory)["q1"])) for config in (english, german)]
+
+    assert found == [["p1"], ["p1", "p3"]]
+    assert pool.plan(english).fingerprint != pool.plan(german).fingerprint
+
+
+def test_the_language_of_the_run_changes_no_pool_without_bm25(tmp_path):
+    runs_only = configure(tmp_path, sources=[{"kind": "trec_run", "name": "other", "path": "other.run", "depth": 2}])
+    german = runs_only.model_copy(update={"language": "german"})
+
+    assert pool.plan(runs_only).fingerprint == pool.plan(german).fingerprint
+
+
 def test_a_run_file_is_united_with_bm25_and_every_finding_is_kept(tmp_path):
     pools = read(pool.pool(configure(tmp_path)).directory)
 
