@@ -1,6 +1,6 @@
 """What a filter costs that nobody has asked for yet, and what it costs that an index lies in many files.
 
-python benchmarks/filters_and_shards.py [--passages 200000] [--queries 200] [--rounds 5] [--factories IVF1024,SQ8 ...]
+python benchmarks/filters_and_shards.py [filters] [shards] [--passages 200000] [--factories IVF1024,SQ8 ...]
 
 Filters: made-up passages, each with a document, one of two languages, one of 1,000 owners and a key that no other
 passage has. Printed are the median and the slowest of --queries filters that differ from each other, from the request's
@@ -44,11 +44,11 @@ RawFilter = dict[str, Any]
 
 
 def main(options: argparse.Namespace) -> None:
-    """Print both tables."""
+    """Print the tables that are asked for."""
     faiss.omp_set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="winnow-benchmark-") as name:
-        print_filters(Path(name), options)
-        print_shards(Path(name), options)
+    for what in options.what or TABLES:
+        with tempfile.TemporaryDirectory(prefix="winnow-benchmark-") as name:
+            TABLES[what](Path(name), options)
 
 
 def print_filters(folder: Path, options: argparse.Namespace) -> None:
@@ -168,8 +168,11 @@ def per_query(index: VectorIndex, queries_QD: NDArray[np.float32]) -> float:
     return 1000 * (time.perf_counter() - started) / len(queries_QD)
 
 
+TABLES = {"filters": print_filters, "shards": print_shards}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=[*TABLES, []])
     parser.add_argument("--passages", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)

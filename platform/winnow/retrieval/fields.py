@@ -10,7 +10,7 @@ Legend: N passages that have a field, V values asked for.
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, compress, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -73,28 +73,28 @@ class FieldIndex:
     def positions(self, field: str, values: Sequence[str]) -> NDArray[np.uint32]:
         """The passages that have one of ``values`` (each given once) in ``field``, in any order."""
         hashes_N, positions_N = self._rows[:, self._spans[field]]
-        wanted_V = np.array([int.from_bytes(_digest(value)[:4]) for value in values], dtype=np.uint32)
-        starts_V, stops_V = (np.searchsorted(hashes_N, wanted_V, side=side).tolist() for side in ("left", "right"))
-        found = [
-            self._with_value(positions_N[start:stop], field, value)
-            for value, start, stop in zip(values, starts_V, stops_V, strict=True)
-            if start < stop
+        wanted_V = np.frombuffer(b"".join(_digest(value)[:4] for value in values), dtype=">u4").astype(np.uint32)
+        starts_V, stops_V = (np.searchsorted(hashes_N, wanted_V, side=side) for side in ("left", "right"))
+        is_known_V = starts_V < stops_V
+        starts, stops = starts_V[is_known_V], stops_V[is_known_V]
+        known = list(compress(values, is_known_V))
+        firsts, lasts = (self._passages.values(positions_N[at], field) for at in (starts, stops - 1))
+        spans = [
+            # Mostly no other value has a digest that begins alike.
+            (start, stop) if first == value == last else self._narrowed(positions_N, start, stop, field, value)
+            for value, first, last, start, stop in zip(known, firsts, lasts, starts, stops, strict=True)
         ]
-        return np.concatenate(found) if found else np.empty(0, dtype=np.uint32)
+        return np.concatenate([positions_N[:0], *(positions_N[start:stop] for start, stop in spans)])
 
-    def _with_value(self, positions_N: NDArray[np.uint32], field: str, value: str) -> NDArray[np.uint32]:
-        """Those of ``positions_N`` that have ``value`` itself, and not another one whose digest begins alike."""
+    def _narrowed(
+        self, positions_N: NDArray[np.uint32], start: int, stop: int, field: str, value: str
+    ) -> tuple[int, int]:
+        """Where the passages with ``value`` itself stand between ``start`` and ``stop``; they may be none."""
 
-        def read(place: int) -> str:
-            return self._passages.value(int(positions_N[place]), field)
+        def digest(place: int) -> bytes:
+            return _digest(self._passages.values(positions_N[place : place + 1], field)[0])
 
-        if read(0) == value == read(-1):
-            return positions_N
-        places, wanted = range(len(positions_N)), _digest(value)
-        first, end = (
-            cut(places, wanted, key=lambda place: _digest(read(place))) for cut in (bisect_left, bisect_right)
-        )
-        return positions_N[first:end]
+        return tuple(cut(range(stop), _digest(value), lo=start, key=digest) for cut in (bisect_left, bisect_right))
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.int64], pa.StringArray]]:

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ class PassageFile:
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         self.batches = batches
         self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
+        self._starts_array = np.array(self._starts)
         self._columns = [_Columns(batch) for batch in batches]
 
     @classmethod
@@ -55,10 +57,17 @@ class PassageFile:
             texts = (column.to_pylist() for column in (columns.passage_ids, columns.texts, columns.titles))
             yield from (Passage(*row) for row in zip(*texts, strict=True))
 
-    def value(self, position: int, field: str) -> str | None:
-        """What the passage at ``position`` has in ``field``, one of ``FIELDS`` or a key of its metadata."""
-        columns, row = self._locate(position)
-        return columns.value(row, field)
+    def values(self, positions_N: NDArray[np.integer], field: str) -> list[str | None]:
+        """What the passages at ``positions_N`` have in ``field``, one of ``FIELDS`` or a key of the metadata."""
+        numbers_N = np.searchsorted(self._starts_array, positions_N, side="right") - 1
+        order_N = np.argsort(numbers_N, kind="stable")
+        found = np.empty(len(positions_N), dtype=object)
+        for places in np.split(order_N, np.flatnonzero(np.diff(numbers_N[order_N])) + 1):
+            if len(places):
+                number = numbers_N[places[0]]
+                rows = positions_N[places] - self._starts_array[number]
+                found[places] = self._columns[number].values(rows, field).to_pylist()
+        return found.tolist()
 
     def results(
         self, positions_N: NDArray[np.int64], scores_N: NDArray[np.floating], *, with_text: bool
@@ -69,12 +78,9 @@ class PassageFile:
             for position, score in zip(positions_N.tolist(), scores_N.tolist(), strict=True)
         ]
 
-    def _locate(self, position: int) -> "tuple[_Columns, int]":
-        number = bisect_right(self._starts, position) - 1
-        return self._columns[number], position - self._starts[number]
-
     def _result(self, position: int, score: float, with_text: bool) -> ScoredPassage:
-        columns, row = self._locate(position)
+        number = bisect_right(self._starts, position) - 1
+        columns, row = self._columns[number], position - self._starts[number]
         return ScoredPassage(
             columns.passage_ids[row].as_py(),
             score,
@@ -100,12 +106,19 @@ class _Columns:
         self._keys, self._values = metadata.keys, metadata.items
         self._offsets = metadata.offsets.to_numpy()
 
-    def value(self, row: int, field: str) -> str | None:
-        """What ``row`` has in ``field``."""
+    def values(self, rows_N: NDArray[np.integer], field: str) -> pa.StringArray:
+        """What ``rows_N`` have in ``field``."""
         if (column := self._of_field.get(field)) is not None:
-            return column[row].as_py()
-        entries = range(*self._offsets[row : row + 2].tolist())
-        return next((self._values[entry].as_py() for entry in entries if self._keys[entry].as_py() == field), None)
+            return column.take(pa.array(rows_N))
+        starts_N = self._offsets[rows_N]
+        counts_N = self._offsets[rows_N + 1] - starts_N
+        places = np.repeat(np.arange(len(rows_N)), counts_N)
+        # The entries of each row, one row after the other.
+        entries = np.arange(len(places)) + np.repeat(starts_N - np.cumsum(counts_N) + counts_N, counts_N)
+        is_field = pc.equal(self._keys.take(pa.array(entries)), field).to_numpy(zero_copy_only=False)
+        entry_N = np.full(len(rows_N), -1, dtype=np.int64)
+        entry_N[places[is_field]] = entries[is_field]
+        return self._values.take(pa.array(entry_N, mask=entry_N < 0))
 
     def metadata(self, row: int) -> dict[str, str] | None:
         """The metadata of ``row``."""

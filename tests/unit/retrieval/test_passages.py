@@ -53,15 +53,16 @@ def test_passages_are_read_in_order_with_title_and_text(stored):
     assert [(p.passage_id, p.title, p.text) for p in stored] == [(p.passage_id, p.title, p.text) for p in PASSAGES]
 
 
-def test_one_value_is_read_at_a_time(stored):
+def test_the_values_of_a_field_are_read_by_position(stored):
     def values(field):
-        return [stored.value(position, field) for position in range(5)]
+        return stored.values(np.array([3, 0, 4, 2, 1, 0]), field)
 
-    assert values("passage_id") == ["p2", "p1", "p3", "p0", "p4"]
-    assert values("title") == ["Otter", "", "", "Regen", ""]
-    assert values("document_id") == ["d1", None, None, "d1", None]
-    assert values("source") == ["wiki", None, "", None, None]
-    assert values("language") == ["en", None, None, None, None]
+    assert values("passage_id") == ["p0", "p2", "p4", "p3", "p1", "p2"]
+    assert values("title") == ["Regen", "Otter", "", "", "", "Otter"]
+    assert values("document_id") == ["d1", "d1", None, None, None, "d1"]
+    assert values("source") == [None, "wiki", None, "", None, "wiki"]
+    assert values("language") == [None, "en", None, None, None, "en"]
+    assert stored.values(np.array([], np.int64), "source") == []
 
 
 def test_equal_passages_give_equal_files(stored, tmp_path):
