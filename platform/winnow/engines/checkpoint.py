@@ -90,7 +90,8 @@ def _run_converter(source: Path, target: Path) -> None:
 
 
 # A broken file is found by its reader, in a tenth of the time that importing transformers takes. Transformers would
-# read the file three times more. Without `dequantize` the model cannot be saved; the tokenizer brings its chat template.
+# read the file three times more. Without `dequantize` the model cannot be saved; the tokenizer brings its chat
+# template.
 _PROGRAM = """
 import functools, os, sys
 import gguf
