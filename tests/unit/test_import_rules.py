@@ -19,6 +19,7 @@ BASE = {
         "errors",
         "seeding",
         "files",
+        "digests",
         "machine",
         "models",
         "progress",

@@ -1,6 +1,5 @@
 """What a model is called, and what of its files makes it another one."""
 
-import os
 from pathlib import Path
 
 import huggingface_hub
@@ -101,7 +100,7 @@ def hub(tmp_path, monkeypatch):
 
 def named(settings, cache):
     config = build_config(AnnotateConfig, {"engine": {"kind": "vllm", "model": "org/judge", **settings}})
-    return judge_id(config, model_id=model_id(config.engine, cache))
+    return judge_id(config, model_id=model_id(config.engine))
 
 
 def test_a_commit_to_a_readme_on_a_hub_is_the_same_judge_and_one_to_the_weights_is_not(hub, tmp_path):
@@ -137,77 +136,3 @@ def test_a_revision_of_what_is_on_no_hub_is_refused(config, model):
 
 def test_the_trained_encoder_has_no_revision(tmp_path):
     assert EncoderConfig(model="org/name", revision="v1").at(tmp_path).revision is None
-
-
-def aged(path: Path, text: str) -> Path:
-    """A large file that was written a while ago."""
-    path.write_text(text * models._RECORDED_BYTES)
-    os.utime(path, (1_000_000_000, 1_000_000_000))
-    return path
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """The files that were read to be hashed."""
-    found = []
-    real = models.hash_file
-    monkeypatch.setattr(models, "hash_file", lambda path: (found.append(path.name), real(path))[1])
-    monkeypatch.setattr(models, "_SETTLED_NS", 0)
-    return found
-
-
-def forget():
-    """As a new process starts."""
-    models._digests.clear()
-
-
-def test_large_files_are_read_once_on_a_machine_as_long_as_they_do_not_change(tmp_path, reads):
-    model = write_model(tmp_path / "judge")
-    weights = aged(model / "model-00001-of-00002.safetensors", "a")
-    first = content_hash(model, records=tmp_path / "records")
-    forget()
-    reads.clear()
-    again = content_hash(model, records=tmp_path / "records")
-    of_it_read_again = list(reads)
-
-    aged(weights, "b")
-    other = content_hash(model, records=tmp_path / "records")
-
-    assert first == again != other
-    assert weights.name not in of_it_read_again
-    assert weights.name in reads
-
-
-def test_another_machine_has_to_look_for_itself(tmp_path, reads, monkeypatch):
-    model = write_model(tmp_path / "judge")
-    weights = aged(model / "model-00001-of-00002.safetensors", "a")
-    content_hash(model, records=tmp_path / "records")
-    forget()
-    reads.clear()
-    monkeypatch.setattr(models.socket, "gethostname", lambda: "another")
-
-    content_hash(model, records=tmp_path / "records")
-
-    assert weights.name in reads
-
-
-def test_a_file_that_changed_a_moment_ago_is_not_believed_to_stay(tmp_path):
-    model = write_model(tmp_path / "judge")
-    weights = model / "model-00001-of-00002.safetensors"
-    weights.write_text("a" * models._RECORDED_BYTES)
-    first = content_hash(model, records=tmp_path / "records")
-    state = os.stat(weights)
-
-    weights.write_text("b" * models._RECORDED_BYTES)
-    os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
-
-    assert content_hash(model, records=tmp_path / "records") != first
-    assert not list((tmp_path / "records").glob("*"))
-
-
-def test_digests_that_cannot_be_kept_stop_nothing(tmp_path, reads):
-    model = write_model(tmp_path / "judge")
-    aged(model / "model-00001-of-00002.safetensors", "a")
-    (tmp_path / "records").write_text("a file where a folder should be")
-
-    assert content_hash(model, records=tmp_path / "records") == content_hash(model)

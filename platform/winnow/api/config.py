@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from winnow.config import Config, InputPath, speed_knob
+from winnow.digests import Verify
 from winnow.engines.config import ServerConfig
 from winnow.retrieval.config import FusionConfig
 from winnow.retrieval.reference import RetrieverReference
@@ -55,6 +56,10 @@ class ApiConfig(Config):
 
     memory_map: bool = speed_knob(True)
     """Read the index from disk as it is needed, instead of all of it into memory at the start."""
+
+    verify: Verify = speed_knob("changed")
+    """Which files are hashed before they are loaded: those that this machine has not hashed as they are now, or
+    ``always`` all, at every start and swap: only that finds what a disk has changed by itself."""
 
     device: Literal["cpu", "cuda"] = speed_knob("cpu")
     """Where vectors are compared. On ``cuda`` flat and IVF indexes are copied to the GPU."""

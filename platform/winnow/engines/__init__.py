@@ -45,6 +45,6 @@ def prepare_engine(config: EngineConfig, cache: Path, *, max_reasoning_tokens: i
         load_tokenizer(config, directory).check_chat(thinks=max_reasoning_tokens > 0)
 
 
-def model_id(config: EngineConfig, cache: Path) -> str:
+def model_id(config: EngineConfig) -> str:
     """What the engine's ``model_id`` will be: name and content hash, or a served model's name. Loads nothing."""
-    return config.model if config.kind == "server" else checkpoint_id(config, cache)
+    return config.model if config.kind == "server" else checkpoint_id(config)

@@ -21,16 +21,12 @@ LocalConfig = VllmConfig | TransformersConfig
 
 CONVERSION = "1"
 """Raised when the converter below writes something else."""
-_DIGESTS = ".digests"
 
 
-def checkpoint_id(config: LocalConfig, cache: Path) -> str:
-    """Name and content hash of the model, wherever it lies. Raises ``ConfigError`` if it is not there.
-
-    What is known of files that were read before is kept under ``cache``.
-    """
+def checkpoint_id(config: LocalConfig) -> str:
+    """Name and content hash of the model, wherever it lies. Raises ``ConfigError`` if it is not there."""
     source = locate_model(config.model, revision=config.revision)
-    return f"{model_name(config.model)}-{content_hash(source, records=cache / _DIGESTS)[:8]}"
+    return f"{model_name(config.model)}-{content_hash(source)[:8]}"
 
 
 def checkpoint_directory(config: LocalConfig, cache: Path) -> Path:
@@ -51,7 +47,7 @@ def checkpoint_directory(config: LocalConfig, cache: Path) -> Path:
 
 def converted_directory(config: LocalConfig, cache: Path) -> Path:
     """Where the checkpoint made of a GGUF file is kept: it is named by the file's content, and by how we convert."""
-    return cache / f"{checkpoint_id(config, cache)}-{CONVERSION}"
+    return cache / f"{checkpoint_id(config)}-{CONVERSION}"
 
 
 def _checked(directory: Path) -> Path:

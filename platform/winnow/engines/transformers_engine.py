@@ -34,7 +34,7 @@ class TransformersEngine:
         self._tokenizer = load_tokenizer(config, directory)
         self._thread = SteppingThread(lambda: _TransformersSteps(config, directory))
         # Afterwards: what was hashed is then what was loaded, or the difference is found.
-        self.model_id = checkpoint_id(config, cache)
+        self.model_id = checkpoint_id(config)
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template."""

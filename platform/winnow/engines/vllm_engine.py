@@ -42,7 +42,7 @@ class VllmEngine:
         self._watch = ChildWatch(os.getpid()) if config.gpus > 1 else None
         self._thread = SteppingThread(lambda: _VllmSteps(arguments))
         # Afterwards: what was hashed is then what was loaded, or the difference is found.
-        self.model_id = checkpoint_id(config, cache)
+        self.model_id = checkpoint_id(config)
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The model's next turn, after its own chat template. ``pattern`` is obeyed."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from winnow.digests import Verify
 from winnow.errors import DataError, IndexMismatchError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.protocol import Encode
@@ -183,13 +184,15 @@ def load_retriever(
     fusion: FusionConfig = FusionConfig(),
     memory_map: bool = True,
     index_device: Literal["cpu", "cuda"] = "cpu",
+    verify: Verify = "changed",
 ) -> Retriever:
     """The retriever version in ``directory``, loaded only after every file was found as its manifest says.
 
-    ``device`` is the encoder's, ``index_device`` where vectors are compared. Raises ``IndexMismatchError``.
+    ``device`` is the encoder's, ``index_device`` where vectors are compared; ``verify`` says which files are
+    read for that. Raises ``IndexMismatchError``.
     """
     manifest = read_manifest(directory)
-    check_files(directory, manifest)
+    check_files(directory, manifest, verify=verify)
     check_contents(directory, manifest.files, encoder=ENCODER)
     # FAISS brings its own OpenMP, which would take all cores beside torch's threads.
     faiss.omp_set_num_threads(torch.get_num_threads())

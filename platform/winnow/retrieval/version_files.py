@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from winnow.digests import Verify, file_digest
 from winnow.errors import IndexMismatchError
-from winnow.files import hash_file
 from winnow.retrieval.manifest import FileRecord, Manifest
 
 ENCODER = "encoder"
@@ -28,8 +28,11 @@ PARTS = (ENCODER, INDEX, BM25, FIELDS, PASSAGES)
 _HASH_THREADS = min(8, os.cpu_count() or 1)
 
 
-def check_files(directory: Path, manifest: Manifest) -> None:
-    """Returns if every file is what the manifest says. Raises ``IndexMismatchError`` naming those that are not."""
+def check_files(directory: Path, manifest: Manifest, *, verify: Verify = "changed") -> None:
+    """Returns if every file is what the manifest says. Raises ``IndexMismatchError`` naming those that are not.
+
+    A file is read unless this machine knows its hash; ``verify="always"`` reads it all the same.
+    """
     parts = [part for part in PARTS if part != BM25 or manifest.bm25_language is not None]
     absent = [part for part in parts if not any(name.split("/")[0] == part for name in manifest.files)]
     problems = [f"the manifest does not list {part}" for part in absent]
@@ -37,7 +40,8 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     added = sorted({name for part in PARTS for name in _list_files(directory, part)} - manifest.files.keys())
     problems += [f"{directory / name} is not in the manifest" for name in added]
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        differences = pool.map(lambda name: _difference(directory / name, manifest.files[name]), sorted(manifest.files))
+        names = sorted(manifest.files)
+        differences = pool.map(lambda name: _difference(directory / name, manifest.files[name], verify), names)
         problems += [difference for difference in differences if difference is not None]
     if problems:
         raise IndexMismatchError(
@@ -50,7 +54,7 @@ def record_files(directory: Path) -> dict[str, FileRecord]:
     """Size and hash of every file in ``directory`` that belongs to the version, for its manifest."""
     names = sorted(name for part in PARTS for name in _list_files(directory, part))
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        digests = list(pool.map(lambda name: hash_file(directory / name), names))
+        digests = list(pool.map(lambda name: file_digest(directory / name), names))
     return {
         name: FileRecord(size=(directory / name).stat().st_size, sha256=digest)
         for name, digest in zip(names, digests, strict=True)
@@ -64,13 +68,13 @@ def _list_files(directory: Path, part: str) -> Sequence[str]:
     return [entry.relative_to(directory).as_posix() for entry in found if entry.is_symlink() or entry.is_file()]
 
 
-def _difference(path: Path, record: FileRecord) -> str | None:
+def _difference(path: Path, record: FileRecord, verify: Verify) -> str | None:
     if not path.is_file():
         return f"{path} is missing"
     if (size := path.stat().st_size) != record.size:
         return f"{path} has {size:,} bytes, the manifest says {record.size:,}"
     try:
-        digest = hash_file(path)
+        digest = file_digest(path, verify=verify)
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
     if digest != record.sha256:

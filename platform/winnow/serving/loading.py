@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.api.config import ApiConfig, EncoderRuntime
 from winnow.errors import DataError, WinnowError
+from winnow.files import user_cache
 from winnow.modeling.encoder import DenseEncoder
 from winnow.modeling.frozen import freeze_encoder
 from winnow.modeling.onnx_runtime import load_runtime
@@ -70,6 +71,7 @@ def _load(directory: Path, config: ApiConfig, threads: int) -> ActiveVersion:
         fusion=config.fusion,
         memory_map=config.memory_map,
         index_device=config.device,
+        verify=config.verify,
     )
     _check_index(retriever)
     retriever = retriever.with_encoder(_for_runtime(retriever.encoder, config.encoder_runtime, threads))
@@ -80,12 +82,7 @@ def _load(directory: Path, config: ApiConfig, threads: int) -> ActiveVersion:
 def _for_runtime(encoder: DenseEncoder, runtime: EncoderRuntime, threads: int) -> TokenEncode:
     if runtime == "torch":
         return freeze_encoder(encoder)
-    return load_runtime(encoder, runtime, threads=threads, cache=_runtime_cache())
-
-
-def _runtime_cache() -> Path:
-    """Where encoders that were converted for another runtime are kept: for this user alone, unlike a shared /tmp."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "winnow" / "runtimes"
+    return load_runtime(encoder, runtime, threads=threads, cache=user_cache("runtimes"))
 
 
 def _check_index(retriever: Retriever) -> None:

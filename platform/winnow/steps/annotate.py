@@ -100,7 +100,7 @@ def _judge_id(config: RunConfig) -> str:
 
 
 def _model_id(config: RunConfig) -> str:
-    return model_id(config.annotate.engine, model_cache(config))
+    return model_id(config.annotate.engine)
 
 
 def read_again(config: RunConfig, sink: EvidenceSink) -> None:

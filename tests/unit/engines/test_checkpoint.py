@@ -25,14 +25,14 @@ def test_equal_content_has_an_equal_name_and_another_weight_another(tmp_path):
     here, there = checkpoint(tmp_path / "a" / "judge"), checkpoint(tmp_path / "b" / "judge")
     other = checkpoint(tmp_path / "c" / "judge", weights=b"other weights")
 
-    assert checkpoint_id(here, tmp_path) == checkpoint_id(there, tmp_path)
-    assert checkpoint_id(other, tmp_path) != checkpoint_id(here, tmp_path)
-    assert checkpoint_id(here, tmp_path).startswith("judge-")
+    assert checkpoint_id(here) == checkpoint_id(there)
+    assert checkpoint_id(other) != checkpoint_id(here)
+    assert checkpoint_id(here).startswith("judge-")
 
 
 def test_a_missing_directory_is_named_with_the_way_out(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing at .*nowhere.*expected a model directory"):
-        checkpoint_id(VllmConfig(kind="vllm", model=str(tmp_path / "nowhere")), tmp_path)
+        checkpoint_id(VllmConfig(kind="vllm", model=str(tmp_path / "nowhere")))
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 import datetime
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 from chat_templates import BROKEN, NO_SYSTEM, OPENING, characters
@@ -164,7 +163,7 @@ def test_settings_that_cannot_work_are_refused(setting):
 
 
 def test_a_served_model_is_called_what_the_server_calls_it():
-    assert model_id(ServerConfig(**SERVER), Path("unused")) == "org/name"
+    assert model_id(ServerConfig(**SERVER)) == "org/name"
 
 
 def test_a_server_that_cannot_be_used_is_said_so_before_an_actor_starts(tmp_path):
