@@ -27,6 +27,7 @@ from winnow.errors import WinnowError
 from winnow.files import read_json, write_json
 from winnow.retrieval.keeping import keep_version
 from winnow.retrieval.reference import Located
+from winnow.serving.claims import Claim
 from winnow.serving.following import AliasFollower
 from winnow.serving.rollout import Orders, Report, Rollout, Target
 from winnow.tracking.fetching import RetrieverFetcher
@@ -80,6 +81,9 @@ class Control:
     def __init__(self, plan: ServingPlan) -> None:
         self._plan = plan
         self._fetcher = RetrieverFetcher(plan.tracking_uri, plan.cache)
+        self._claim = Claim(plan.cache, plan.endpoint)
+        self._claimed: str | None = None
+        """The version that was served by all when this was last looked at."""
         self._rates = RateLimiter()
         self._starting = asyncio.Lock()
         self._access: LocalAccess | None = None
@@ -105,7 +109,8 @@ class Control:
                 target = await aside(self._first_target)
                 self._rollout = Rollout(target, first_generation=time.time_ns() // 10**6)
                 following = self._follower.follow(every_s=self._plan.config.follow_registry_s)
-                self._tasks = [asyncio.create_task(self._end_when_lonely()), asyncio.create_task(following)]
+                running = (self._end_when_lonely(), following, self._claim.keep_renewing())
+                self._tasks = [asyncio.create_task(task) for task in running]
         return self._rollout.target
 
     async def report(self, replica: str, report: Report, keys: str | None = None) -> Synced:
@@ -116,6 +121,9 @@ class Control:
         orders = rollout.report(replica, report, now=self._heard)
         if rollout.target.generation != served:
             self._save(rollout.target)
+        if rollout.is_served(rollout.target.generation) and rollout.target.version != self._claimed:
+            self._claimed = rollout.target.version
+            self._tasks.append(asyncio.create_task(aside(self._claim.serve, self._claimed)))
         if self._located is not None and report.serving == rollout.target.generation:
             self._fetcher.remember(self._plan.reference, self._located)
             self._located = None
@@ -151,6 +159,7 @@ class Control:
             kept = await aside(keep_version, located.directory, self._plan.cache)
         except (WinnowError, OSError) as error:
             raise SwapRefusedError(f"{reference!r:.80} cannot be served: {error}") from None
+        await aside(self._claim.want, kept.name)
         # What they are told to serve counts, not what they say: that may be from before they were told.
         if not self._started().is_settled_on(kept.name):
             self._started().propose(reference, str(kept), kept.name)
@@ -192,10 +201,13 @@ class Control:
             # Deployed with another reference, the endpoint has another target, whatever was served before.
             if known["reference"] == self._plan.reference and Path(known["target"]["directory"]).exists():
                 self._follower.seen = known["seen"]
-                return Target(**known["target"])
+                target = Target(**known["target"])
+                self._claim.want(target.version)
+                return target
         located = self._fetcher.fetch(self._plan.reference)
         self._located, self._follower.seen = located, located.number
         kept = keep_version(located.directory, self._plan.cache)
+        self._claim.want(kept.name)
         target = Target(self._plan.reference, str(kept), kept.name, 1, located.notice)
         self._save(target)
         return target

@@ -26,6 +26,7 @@ from winnow.engines.server_engine import ServerEngine
 from winnow.errors import DataError, WinnowError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Directories, Located, Source
+from winnow.serving.claims import Claim
 from winnow.serving.following import AliasFollower
 from winnow.serving.service import RetrieverService
 
@@ -38,25 +39,33 @@ def serve_alone(
     *,
     reference: str,
     source: Source = Directories(),
+    claim: Claim | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Returns after SIGTERM or SIGINT, when the requests in work are answered, or ``drain_s`` is over.
 
-    ``on_ready`` is called when requests are answered. Call it from the main thread. Raises ``ConfigError`` if the
-    port is taken, before anything is loaded; ``DataError`` if the version cannot be served.
+    ``claim`` is on the cache of ``source``, if it has one. ``on_ready`` is called when requests are answered. Call it
+    from the main thread. Raises ``ConfigError`` if the port is taken, before anything is loaded; ``DataError`` if the
+    version cannot be served.
     """
     with contextlib.closing(bind_port(config.host, config.port)) as bound:
         set_up_log(requests=config.log_requests)
         access = LocalAccess(config.keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, access, bound, reference, source, on_ready))
+            runner.run(_serve(config, access, bound, reference, source, claim, on_ready))
 
 
 class LocalVersions:
     """Implements ``Versions`` of ``protocol.py`` over the one service of this process."""
 
     def __init__(
-        self, service: RetrieverService, *, reference: str, located: Located, source: Source = Directories()
+        self,
+        service: RetrieverService,
+        *,
+        reference: str,
+        located: Located,
+        source: Source = Directories(),
+        claim: Claim | None = None,
     ) -> None:
         """``reference`` and ``located`` are of the version that ``service`` was started with."""
         self.follower = AliasFollower(
@@ -66,6 +75,8 @@ class LocalVersions:
         self._reference = reference
         self._located = located
         self._source = source
+        self._claim = claim
+        self._claiming: asyncio.Task[None] | None = None
         self._swapping: asyncio.Task[SwapOutcome] | None = None
 
     async def swap(self, reference: str) -> SwapOutcome:
@@ -89,6 +100,13 @@ class LocalVersions:
             "replicas": {"local": self._service.info()["version"]},
         }
 
+    async def note_served(self, reference: str, located: Located, version: str) -> None:
+        """``version`` is served; what else the cache holds may be deleted."""
+        await aside(self._source.remember, reference, located)
+        if self._claim is not None:
+            # Not waited for: what is deleted may be large.
+            self._claiming = asyncio.create_task(aside(self._claim.serve, version))
+
     def _forget_notice(self) -> None:
         self._located = replace(self._located, notice=None)
 
@@ -107,7 +125,7 @@ class LocalVersions:
         try:
             located = located or await self._fetch(reference)
             version = await self._serve_version(located.directory, previous)
-            await aside(self._source.remember, reference, located)
+            await self.note_served(reference, located, version)
         except SwapBusyError:
             raise
         except (WinnowError, OSError) as error:
@@ -125,8 +143,11 @@ class LocalVersions:
         return located
 
     async def _serve_version(self, directory: Path, previous: str) -> str:
-        if read_manifest(directory).version == previous:
+        wanted = read_manifest(directory).version
+        if wanted == previous:
             return previous
+        if self._claim is not None:
+            await aside(self._claim.want, wanted)
         version = await self._service.prepare(directory)
         self._service.activate(version)
         return version
@@ -163,22 +184,28 @@ async def _serve(
     bound: socket.socket,
     reference: str,
     source: Source,
+    claim: Claim | None,
     on_ready: Callable[[], None],
 ) -> None:
     located = await aside(source.fetch, reference)
+    if claim is not None:
+        claim.want(read_manifest(located.directory).version)
     metrics = PrometheusMetrics()
     service = RetrieverService(config, metrics, threads=config.replica_threads)
-    versions = LocalVersions(service, reference=reference, located=located, source=source)
+    versions = LocalVersions(service, reference=reference, located=located, source=source, claim=claim)
     build_engine = None if config.generator is None else partial(ServerEngine, config.generator)
     searcher = _Described(service, versions)
     app = build_app(searcher, config, access=access, versions=versions, metrics=metrics, build_engine=build_engine)
     await service.start(located.directory)
-    source.remember(reference, located)
-    following = asyncio.create_task(versions.follower.follow(every_s=config.follow_registry_s))
+    await versions.note_served(reference, located, str(service.info()["version"]))
+    background = [versions.follower.follow(every_s=config.follow_registry_s)]
+    background += [] if claim is None else [claim.keep_renewing()]
+    tasks = [asyncio.create_task(task) for task in background]
     try:
         await _answer_requests(app, config, bound, on_ready)
     finally:
-        following.cancel()
+        for task in tasks:
+            task.cancel()
         await service.stop()
 
 

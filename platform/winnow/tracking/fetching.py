@@ -1,4 +1,4 @@
-"""Retriever versions out of MLflow's registry, kept in a local cache.
+"""Retriever versions out of MLflow's registry, kept by content in a local cache (``retrieval/keeping.py``).
 
 Files are downloaded and loaded by us: nothing that MLflow would unpickle is opened. What was served last for a
 reference is remembered, so that an endpoint starts while the registry cannot be reached.
@@ -6,19 +6,14 @@ reference is remembered, so that an endpoint starts while the registry cannot be
 
 import logging
 import os
-import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from winnow.config import fingerprint
-from winnow.errors import ConfigError, DataError
+from winnow.errors import ConfigError, DataError, IndexMismatchError
 from winnow.files import read_json, write_json
-from winnow.retrieval.manifest import read_manifest
+from winnow.retrieval.keeping import keep_version, kept_path, locked, receiving, take_in
 from winnow.retrieval.reference import Located, RegistryEntry, parse_reference
-from winnow.retrieval.version_files import check_files
 from winnow.tracking.store import EntryRefused, TrackerUnavailable, connect, translated_errors, without_credentials
 
 _log = logging.getLogger(__name__)
@@ -62,7 +57,7 @@ class RetrieverFetcher:
         if located.number is None or located.notice is not None:
             return
         try:
-            write_json(self._note(reference), {"number": located.number, "directory": str(located.directory)})
+            write_json(self._note(reference), {"number": located.number, "version": located.directory.name})
         except OSError as error:
             # It is served all the same.
             _log.warning("%r would not be known while the registry is away: %s", reference, error)
@@ -80,34 +75,48 @@ class RetrieverFetcher:
 
     def _download(self, client: "MlflowClient", entry: RegistryEntry) -> Located:
         number = _number(client, entry)
-        version = client.get_model_version(entry.model, number)
-        directory = self._cache / download_name(entry.model, number, uri=self._uri, source=str(version.source))
-        with FileLock(self._locked(directory)):
-            if not _is_whole(directory):
-                _download_into(directory, str(version.source), self._uri)
-        return Located(directory, number)
+        source = str(client.get_model_version(entry.model, number).source)
+        name = download_name(entry.model, number, uri=self._uri, source=source)
+        note = self._cache / f"fetched-{name}.json"
+        with locked(kept_path(name, self._cache)):
+            kept = self._kept(note)
+            if kept is None:
+                kept = self._receive(name, source)
+                write_json(note, {"version": kept.name})
+        return Located(kept, number)
+
+    def _kept(self, note: Path) -> Path | None:
+        """What was downloaded before, if it is still there and what its manifest says."""
+        try:
+            return keep_version(kept_path(read_json(note)["version"], self._cache), self._cache)
+        except (FileNotFoundError, IndexMismatchError):
+            return None
+
+    def _receive(self, name: str, source: str) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        with receiving(name, self._cache) as arriving:
+            here = download_artifacts(artifact_uri=source, dst_path=str(arriving), tracking_uri=self._uri)
+            return take_in(Path(here), self._cache)
 
     def _last_good(self, reference: str, reason: str) -> Located:
         try:
             note = read_json(self._note(reference))
-        except FileNotFoundError:
+            kept = keep_version(kept_path(note["version"], self._cache), self._cache)
+        except (FileNotFoundError, IndexMismatchError):
             raise DataError(
-                f"the registry at {without_credentials(self._uri)} cannot be reached ({reason}), and {reference!r} was "
-                f"never served from {str(self._cache)!r}; start the registry, or serve a directory"
+                f"the registry at {without_credentials(self._uri)} cannot be reached ({reason}), and no version that "
+                f"was served for {reference!r} is kept in {str(self._cache)!r}; start it, or serve a directory"
             ) from None
         notice = f"the registry cannot be reached ({reason}); this is the version served last"
-        return Located(Path(note["directory"]), note["number"], notice)
+        return Located(kept, note["number"], notice)
 
     def _note(self, reference: str) -> Path:
-        return self._cache / f"last-{fingerprint(without_credentials(self._uri), reference)}.json"
-
-    def _locked(self, directory: Path) -> Path:
-        self._cache.mkdir(parents=True, exist_ok=True)
-        return directory.with_name(f".{directory.name}.lock")
+        return self._cache / f"served-{fingerprint(without_credentials(self._uri), reference)}.json"
 
 
 def download_name(model: str, number: str, *, uri: str, source: str) -> str:
-    """The folder of a downloaded version. Numbers start anew in another registry, so the place of the files counts."""
+    """What names a download. Numbers start anew in another registry, so the place of the files counts."""
     return f"{model}-{number}-{fingerprint(uri, source)[:8]}"
 
 
@@ -116,28 +125,3 @@ def _number(client: "MlflowClient", entry: RegistryEntry) -> str:
         assert entry.number is not None
         return entry.number
     return str(client.get_model_version_by_alias(entry.model, entry.alias).version)
-
-
-def _is_whole(directory: Path) -> bool:
-    """Whether an earlier download is still what its manifest says."""
-    if not directory.exists():
-        return False
-    try:
-        check_files(directory, read_manifest(directory))
-    except DataError:
-        return False
-    return True
-
-
-def _download_into(directory: Path, source: str, uri: str) -> None:
-    from mlflow.artifacts import download_artifacts
-
-    arriving = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        arriving.mkdir()
-        here = Path(download_artifacts(artifact_uri=source, dst_path=str(arriving), tracking_uri=uri))
-        check_files(here, read_manifest(here))
-        shutil.rmtree(directory, ignore_errors=True)
-        here.rename(directory)
-    finally:
-        shutil.rmtree(arriving, ignore_errors=True)

@@ -3,23 +3,23 @@
 import shutil
 
 import pytest
+from tiny_versions import write_bare_version
 
 from winnow.errors import ConfigError, DataError
+from winnow.retrieval.manifest import read_manifest
 from winnow.tracking import fetching
 from winnow.tracking.fetching import RetrieverFetcher
 
 
 @pytest.fixture
-def registry(client, settings, tmp_path, monkeypatch):
-    """Adds versions to the registry; only what ``manifest.json`` says is checked of them."""
-    monkeypatch.setattr(fetching, "read_manifest", lambda directory: (directory / "manifest.json").read_text())
-    monkeypatch.setattr(fetching, "check_files", _check)
+def registry(client, settings, tmp_path):
+    """Adds versions to the registry that are whole, and hold nothing but a word; ``damaged`` is not."""
     client.create_registered_model("winnow")
 
     def add(content: str, *, alias: str = "champion") -> str:
-        folder = tmp_path / content
-        folder.mkdir()
-        (folder / "manifest.json").write_text(content)
+        folder = write_bare_version(tmp_path / content, content)
+        if content == "damaged":
+            (folder / "passages.arrow").write_text("something else")
         run = client.create_run(client.create_experiment(content, artifact_location=(tmp_path / "store").as_uri()))
         client.log_artifacts(run.info.run_id, str(folder), "retriever")
         source = f"{run.info.artifact_uri}/retriever"
@@ -30,18 +30,13 @@ def registry(client, settings, tmp_path, monkeypatch):
     return add
 
 
-def _check(directory, manifest):
-    if manifest == "damaged":
-        raise DataError(f"{directory} is damaged")
-
-
 @pytest.fixture
 def fetcher(client, tmp_path):
     return RetrieverFetcher(client.tracking_uri, tmp_path / "cache")
 
 
 def content(fetched):
-    return (fetched.directory / "manifest.json").read_text()
+    return (fetched.directory / "passages.arrow").read_text()
 
 
 def test_an_alias_is_the_version_that_it_names_now(registry, fetcher):
@@ -64,10 +59,25 @@ def test_a_version_is_downloaded_once(registry, fetcher, tmp_path):
     assert content(fetcher.fetch("winnow@champion")) == "first"
 
 
-def test_a_cached_version_that_was_damaged_is_downloaded_again(registry, fetcher):
+def test_versions_are_kept_by_their_content(registry, fetcher, tmp_path):
+    registry("first")
+
+    found = fetcher.fetch("winnow@champion").directory
+
+    assert found == tmp_path / "cache" / "versions" / read_manifest(tmp_path / "first").version
+
+
+def test_a_kept_version_that_was_damaged_is_downloaded_again(registry, fetcher):
     registry("first")
     directory = fetcher.fetch("winnow@champion").directory
-    (directory / "manifest.json").write_text("damaged")
+    (directory / "passages.arrow").write_text("damaged")
+
+    assert content(fetcher.fetch("winnow@champion")) == "first"
+
+
+def test_a_kept_version_that_was_deleted_is_downloaded_again(registry, fetcher):
+    registry("first")
+    shutil.rmtree(fetcher.fetch("winnow@champion").directory)
 
     assert content(fetcher.fetch("winnow@champion")) == "first"
 
@@ -78,7 +88,8 @@ def test_a_damaged_version_is_refused_and_leaves_nothing_in_the_cache(registry, 
     with pytest.raises(DataError, match="is damaged"):
         fetcher.fetch("winnow@champion")
 
-    assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
+    left = [path.name for path in (tmp_path / "cache").rglob("*") if not path.name.endswith(".lock")]
+    assert left == ["versions"]
 
 
 def test_while_the_registry_is_away_the_last_good_version_is_served_and_said_to_be(registry, fetcher, monkeypatch):
@@ -95,10 +106,23 @@ def test_while_the_registry_is_away_the_last_good_version_is_served_and_said_to_
     assert fetcher.number("winnow@champion") is None
 
 
+def test_while_the_registry_is_away_a_version_that_was_deleted_is_an_error_that_says_so(registry, fetcher, monkeypatch):
+    registry("first")
+    located = fetcher.fetch("winnow@champion")
+    fetcher.remember("winnow@champion", located)
+    shutil.rmtree(located.directory)
+    monkeypatch.setattr(fetching, "connect", _refuse_connection)
+
+    with pytest.raises(DataError, match=r"cannot be reached .* no version that was served .* is kept in"):
+        fetcher.fetch("winnow@champion")
+
+
 def test_a_registry_that_was_never_reached_is_an_error_that_names_it(fetcher, monkeypatch):
     monkeypatch.setattr(fetching, "connect", _refuse_connection)
 
-    with pytest.raises(DataError, match=r"cannot be reached .* was never served"):
+    with pytest.raises(
+        DataError, match=r"cannot be reached .* no version that was served for 'winnow@champion' is kept in"
+    ):
         fetcher.fetch("winnow@champion")
 
 
