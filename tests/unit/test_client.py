@@ -5,8 +5,11 @@ import base64
 import inspect
 import json
 import socket
+import ssl
 import struct
+import threading
 import time
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -305,6 +308,88 @@ def test_an_attempt_gets_only_the_time_that_is_left(ask):
     ask(service, "search", ["sort"], timeout_s=7)
 
     assert 6 < service.requests[0].extensions["timeout"]["read"] <= 7
+
+
+@contextmanager
+def dripping(head, drip):
+    """The address of a server that sends ``head``, and then ``drip`` every 20 ms, until nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(head)
+                while True:
+                    connection.sendall(drip)
+                    time.sleep(0.02)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.join(10)
+        assert not server.is_alive(), "the client kept the connection"
+
+
+def wait_blocking(address, **settings):
+    with WinnowClient(address, **settings) as client:
+        client.info()
+
+
+def wait_awaiting(address, **settings):
+    async def ask():
+        async with AsyncWinnowClient(address, **settings) as client:
+            await client.info()
+
+    asyncio.run(ask())
+
+
+BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize("wait", [wait_blocking, wait_awaiting])
+@pytest.mark.parametrize(("head", "drip"), [(BODY, b" "), (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a")], ids=["body", "head"])
+def test_an_answer_that_drips_ends_with_the_time_for_the_call(wait, head, drip):
+    with dripping(head, drip) as address:
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match=r"no whole answer from .*/info within the client's timeout_s"):
+            wait(address, timeout_s=0.4)
+        took_s = time.monotonic() - started
+
+    assert 0.39 < took_s < 1.2
+
+
+def test_a_transport_for_certificates_keeps_the_time_as_well():
+    transport = httpx.HTTPTransport(verify=ssl.create_default_context())
+    with dripping(BODY, b" ") as address:
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match="no whole answer"):
+            wait_blocking(address, timeout_s=0.4, transport=transport)
+
+    assert time.monotonic() - started < 1.2
+
+
+def test_a_later_call_has_its_own_time():
+    """The connection is kept between calls, and the time of the first one is over by then."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection:
+            for _ in range(2):
+                connection.recv(65536)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        with WinnowClient(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=0.5, retries=0) as client:
+            first = client.info()
+            time.sleep(0.6)
+            second = client.info()
+        server.join(10)
+
+    assert (first, second) == ({}, {})
 
 
 def test_the_key_is_sent_and_never_shown(ask, monkeypatch):

@@ -15,6 +15,7 @@ import httpx
 
 from winnow.client import calls
 from winnow.client.calls import Call
+from winnow.client.deadlines import client_with_deadlines, within
 from winnow.client.results import ServiceError
 from winnow.client.retries import Attempts, Outcome, RetryPolicy
 from winnow.errors import ConfigError
@@ -29,7 +30,7 @@ Result = TypeVar("Result")
 class _Client:
     """Address, key and patience of a client. See ``WinnowClient``."""
 
-    _sender: ClassVar[type[httpx.Client] | type[httpx.AsyncClient]]
+    _sender: ClassVar[Callable[..., httpx.Client | httpx.AsyncClient]]
 
     def __init__(
         self,
@@ -93,11 +94,12 @@ class WinnowClient(_Client):
 
     The key is ``api_key`` or the environment's ``WINNOW_API_KEY``. A refused connection, 429 and 503 are tried again
     up to ``retries`` times, after the pause that the service asks for or a growing one, and so are 408 and a lost
-    connection; all of it within ``timeout_s``. Every other error is raised at once: it would come back the same.
-    ``transport`` replaces httpx's own, for a proxy or certificates.
+    connection; all of it within ``timeout_s``, also where an answer drips. Every other error is raised at once: it
+    would come back the same. ``transport`` replaces httpx's own, for a proxy or certificates; one that is no
+    ``httpx.HTTPTransport`` has to keep the time by itself.
     """
 
-    _sender = httpx.Client
+    _sender = staticmethod(client_with_deadlines)
 
     search = _blocking(calls.search)
     search_one = _blocking(calls.search_one)
@@ -129,7 +131,8 @@ class WinnowClient(_Client):
 
     def _send(self, call: Call, timeout_s: float) -> Outcome:
         try:
-            return self._http.request(call.method, call.path, content=call.content, timeout=timeout_s)
+            with within(timeout_s):
+                return self._http.request(call.method, call.path, content=call.content, timeout=timeout_s)
         except httpx.RequestError as error:
             return error
 
@@ -169,7 +172,10 @@ class AsyncWinnowClient(_Client):
 
     async def _send(self, call: Call, timeout_s: float) -> Outcome:
         try:
-            return await self._http.request(call.method, call.path, content=call.content, timeout=timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await self._http.request(call.method, call.path, content=call.content, timeout=timeout_s)
+        except TimeoutError:
+            return httpx.ReadTimeout("timed out")
         except httpx.RequestError as error:
             return error
 
@@ -194,6 +200,10 @@ def _headers(api_key: str | None) -> dict[str, str]:
 
 def _read(call: Call[Result], outcome: Outcome, url: str) -> Result:
     """The result in ``outcome``. Raises ``ServiceError``."""
+    if isinstance(outcome, httpx.ReadTimeout | httpx.WriteTimeout):
+        raise ServiceError(
+            f"no whole answer from {url} within the client's timeout_s; ask for less at a time, or raise timeout_s"
+        ) from outcome
     if isinstance(outcome, httpx.RequestError):
         raise ServiceError(
             f"no answer from {url} ({type(outcome).__name__}: {outcome}); "
