@@ -82,4 +82,4 @@ class ScriptedEngine:
 
 def scripted(config: EngineConfig, cache: Path, **options: Any) -> ScriptedEngine:
     """What the steps take for an engine of ``config``. Here, so that its actor imports nothing of the tests' own."""
-    return ScriptedEngine(**options, model_id=model_id(config, cache))
+    return ScriptedEngine(**options, model_id=model_id(config))

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tiny_models import tiny_encoder
 
 from winnow import schema
@@ -21,7 +22,11 @@ PASSAGES = [Passage(f"p{(17 * row) % 600:03d}", f"word{row} " * (1 + row % 7), t
 
 
 class ActivelyWaiting(encoding._Encoder):
-    """Refuses to work in a process that waits otherwise."""
+    """Refuses to work in a process that waits otherwise, or on the GPU that there seems to be."""
+
+    def __init__(self, *arguments):
+        torch.cuda.is_available = lambda: True
+        super().__init__(*arguments)
 
     def __call__(self, batch):
         assert os.environ["OMP_WAIT_POLICY"] == "active"

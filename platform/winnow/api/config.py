@@ -64,6 +64,9 @@ class ApiConfig(Config):
     device: Literal["cpu", "cuda"] = speed_knob("cpu")
     """Where vectors are compared. On ``cuda`` flat and IVF indexes are copied to the GPU."""
 
+    encoder_device: Literal["cpu", "cuda"] = speed_knob("cpu")
+    """Where queries are encoded. A replica reserves one GPU if this or ``device`` is ``cuda``, and uses none if not."""
+
     rate_per_minute: float | None = Field(default=None, gt=0)
     """Requests per minute that one key may make over all replicas, unless the key has its own limit."""
 
@@ -84,6 +87,19 @@ class ApiConfig(Config):
 
     answer_passages: int = Field(default=5, ge=1)
     """Passages shown to the generator unless the request says another k."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that one replica uses, and so has to reserve."""
+        return 1 if "cuda" in (self.device, self.encoder_device) else 0
+
+    @model_validator(mode="after")
+    def _onnx_is_for_cpus(self) -> Self:
+        if self.encoder_runtime != "torch" and self.encoder_device != "cpu":
+            raise ValueError(
+                f"encoder_runtime={self.encoder_runtime!r} is for CPUs; set encoder_device to cpu, or take torch"
+            )
+        return self
 
     @model_validator(mode="after")
     def _queries_are_logged_with_requests(self) -> Self:

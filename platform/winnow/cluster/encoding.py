@@ -86,15 +86,17 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
     blocks = row_ranges(passages, most=max(_BLOCK_ROWS, -(-num_passages // _MOST_BLOCKS)))
     if num_passages <= _FEW_ROWS and not cluster.encoder_gpus:
         # An actor takes longer to start than these take.
-        here, reader = build_encoder(encoder), RowReader(passages, columns=_COLUMNS)
+        here, reader = build_encoder(encoder, device="cpu"), RowReader(passages, columns=_COLUMNS)
         return (_encode(here, reader.read(block)) for block in blocks)
     # Numbers of blocks, which the actors read. Passages that Ray reads and cuts for them come in one block where it
     # runs all of that as one task, and wait for a CPU where it does not.
     dataset = ray.data.from_arrow([pa.table({"block": [number]}) for number in range(len(blocks))])
     dataset.context.execution_options.preserve_order = True
+    # An actor that reserves no GPU sees all those of its node.
+    device = "cuda" if cluster.encoder_gpus else "cpu"
     return dataset.map_batches(
         _Encoder,
-        fn_constructor_args=(encoder, cluster.encoder_threads, passages.absolute(), blocks),
+        fn_constructor_args=(encoder, device, cluster.encoder_threads, passages.absolute(), blocks),
         batch_format="pyarrow",
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
@@ -107,9 +109,11 @@ def _encoded(encoder: EncoderConfig, passages: Path, cluster: ClusterConfig) -> 
 class _Encoder:
     """One encoder in one actor. Safe to retry: equal passages give equal embeddings."""
 
-    def __init__(self, encoder: EncoderConfig, threads: int, passages: Path, blocks: Sequence[RowRange]) -> None:
+    def __init__(
+        self, encoder: EncoderConfig, device: str, threads: int, passages: Path, blocks: Sequence[RowRange]
+    ) -> None:
         torch.set_num_threads(threads)
-        self._encoder = build_encoder(encoder)
+        self._encoder = build_encoder(encoder, device=device)
         self._passages = RowReader(passages, columns=_COLUMNS)
         self._blocks = blocks
 

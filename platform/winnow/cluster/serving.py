@@ -51,7 +51,7 @@ def _scaling(config: ServeConfig) -> dict[str, Any]:
     fewest, most = config.replica_range
     actor = {
         "num_cpus": config.replica_cpus,
-        "num_gpus": 1 if config.device == "cuda" else 0,
+        "num_gpus": config.num_gpus,
         "runtime_env": {"env_vars": waiting_policy()},
     }
     if fewest == most:
@@ -90,7 +90,7 @@ def serving(plan: ServingPlan) -> Iterator[str]:
             "Ray Serve runs on this Ray already, and its address cannot be changed; "
             "deploy to it with `serve deploy serve/config.yaml`, or leave RAY_ADDRESS unset to get a local Ray"
         )
-    bundle = {"CPU": config.replica_cpus, "GPU": 1 if config.device == "cuda" else 0}
+    bundle = {"CPU": config.replica_cpus, "GPU": config.num_gpus}
     preflight("serving", bundle, count=config.replica_range[0])
     fewest, threads = config.replica_range[0], config.replica_threads
     note_crowding("serving", processes=fewest, threads=threads, cpus=config.replica_cpus)

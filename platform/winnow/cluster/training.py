@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -131,8 +132,11 @@ class _Tokenise:
 
 
 def _work(settings: Mapping[str, TrainingJob]) -> TrainingSummary | WinnowError:
+    job = settings["job"]
     try:
-        return train_encoder(settings["job"], device=get_device())
+        # To a worker without a GPU of its own, Ray would name the first of the node.
+        device = get_device() if job.config.gpus_per_worker else torch.device("cpu")
+        return train_encoder(job, device=device)
     except WinnowError as error:
         # Returned, not raised: Ray would start the workers again, and they would fail the same way.
         return error

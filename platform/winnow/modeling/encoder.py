@@ -70,7 +70,13 @@ class DenseEncoder:
         contract = read_contract(directory, overrides)
         tokenizer = TextTokenizer.load(directory, overrides)
         module = _load_module(directory, contract)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        has_gpu = torch.cuda.is_available()
+        place = torch.device(device or ("cuda" if has_gpu else "cpu"))
+        if place.type == "cuda" and not has_gpu:
+            raise ConfigError(
+                "an encoder on cuda needs a CUDA device and a torch that was built for it, and one is missing here; "
+                "put it on the CPU"
+            )
         speed = {} if overrides is None else {"precision": overrides.precision, "batch_tokens": overrides.batch_tokens}
         return cls(module.to(place).eval(), tokenizer, contract, **speed)
 

@@ -67,7 +67,7 @@ def load_version(directory: Path, config: ApiConfig, threads: int) -> ActiveVers
 def _load(directory: Path, config: ApiConfig, threads: int) -> ActiveVersion:
     retriever = load_retriever(
         directory,
-        device=None if config.encoder_runtime == "torch" else "cpu",
+        device=config.encoder_device,
         fusion=config.fusion,
         memory_map=config.memory_map,
         index_device=config.device,

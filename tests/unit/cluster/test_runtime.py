@@ -104,3 +104,22 @@ def test_replicas_wait_as_was_chosen_here_on_any_node(monkeypatch, tmp_path, rep
     deployment = retriever_application(plan)._bound_deployment
 
     assert deployment.ray_actor_options["runtime_env"]["env_vars"] == {"OMP_WAIT_POLICY": "active"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "reserved"),
+    [
+        ({}, 0),
+        ({"device": "cuda"}, 1),
+        ({"encoder_device": "cuda"}, 1),
+        ({"device": "cuda", "encoder_device": "cuda"}, 1),
+    ],
+)
+@pytest.mark.parametrize("replicas", [1, (1, 2)])
+def test_a_replica_reserves_a_gpu_if_it_encodes_or_searches_on_one(monkeypatch, tmp_path, devices, reserved, replicas):
+    monkeypatch.delenv("WINNOW_HAPROXY_LIMITS", raising=False)
+    plan = plan_serving("somewhere", ServeConfig(num_replicas=replicas, **devices), output=tmp_path)
+
+    deployment = retriever_application(plan)._bound_deployment
+
+    assert deployment.ray_actor_options["num_gpus"] == reserved
