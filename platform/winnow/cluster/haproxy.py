@@ -117,7 +117,8 @@ def on_loopback(configuration: str) -> str:
     parts = _SECTION.split(configuration)
     mended = [part if part.startswith(_FRONTEND) else _EVERYWHERE.sub(r"\g<1>127.0.0.1:\g<2>", part) for part in parts]
     for part in mended:
-        if not part.startswith(_FRONTEND) and (left := _LISTENER.search(part)):
+        # Where gRPC listens is the operator's choice, if it is an address of its own.
+        if not part.startswith((_FRONTEND, "frontend grpc_frontend")) and (left := _LISTENER.search(part)):
             raise _no_place("listeners on loopback", part.partition("\n")[0], f"it has {left[0].strip()!r}")
     return "".join(mended)
 

@@ -58,6 +58,13 @@ def test_the_endpoint_itself_listens_where_it_was_asked_to():
     assert binds(on_loopback(everywhere)) == ["bind 127.0.0.1:9101", "bind *:8000", "bind 127.0.0.1:8404"]
 
 
+def test_grpc_stays_where_somebody_put_it_and_is_on_loopback_where_nobody_did():
+    chosen, everywhere = (f"frontend grpc_frontend\n    bind {host}:9000 proto h2\n" for host in ("10.0.0.7", "*"))
+
+    assert binds(on_loopback(chosen)) == ["bind 10.0.0.7:9000 proto h2"]
+    assert binds(on_loopback(everywhere)) == ["bind 127.0.0.1:9000 proto h2"]
+
+
 def test_limits_are_found_where_they_were_announced(tmp_path, monkeypatch):
     monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
     assert haproxy.announced_limits() is None
