@@ -12,7 +12,9 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -29,6 +31,17 @@ _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}")
 _log = logging.getLogger("winnow.api")
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Ids of the versions that an endpoint needs."""
+
+    serves: str | None = None
+    before: str | None = None
+    """What it served before that."""
+    wants: Sequence[str] = ()
+    """What it wants to serve, in the order in which it was asked to."""
+
+
 class Claim:
     """What one endpoint needs of ``cache``."""
 
@@ -41,7 +54,9 @@ class Claim:
         """``version`` is about to be loaded."""
         try:
             with self._changing:
-                write_json(self._path, {**self._said(), "wants": version})
+                said = self._said()
+                earlier = [wanted for wanted in said.wants if wanted != version]
+                write_json(self._path, asdict(replace(said, wants=[*earlier, version])))
         except OSError as error:
             # It is served all the same.
             _log.warning("other endpoints may delete version %s, as it cannot be claimed: %s", version, error)
@@ -51,9 +66,10 @@ class Claim:
         try:
             with self._changing:
                 said = self._said()
-                before = said.get("before") if said.get("serves") == version else said.get("serves")
-                # What is wanted may be the next one already.
-                write_json(self._path, {**said, "serves": version, "before": before})
+                before = said.before if said.serves == version else said.serves
+                # What was asked for later is still on its way.
+                later = said.wants[said.wants.index(version) + 1 :] if version in said.wants else said.wants
+                write_json(self._path, asdict(Needs(version, before, later)))
             prune(self._cache)
         except (OSError, ValueError) as error:
             _log.warning("versions that nobody needs are not deleted now: %s", error)
@@ -65,10 +81,10 @@ class Claim:
             with suppress(OSError):
                 await aside(os.utime, self._path)
 
-    def _said(self) -> dict[str, str | None]:
+    def _said(self) -> Needs:
         with suppress(OSError, ValueError):
             return _read(self._path)
-        return {}
+        return Needs()
 
 
 def prune(cache: Path) -> None:
@@ -88,15 +104,16 @@ def _needed(cache: Path) -> set[str | None]:
         if _age_s(path) > _FORGOTTEN_S:
             path.unlink(missing_ok=True)
         else:
-            needed.update(_read(path).values())
+            needs = _read(path)
+            needed.update((needs.serves, needs.before, *needs.wants))
     return needed
 
 
-def _read(path: Path) -> dict[str, str | None]:
-    needs = read_json(path)
-    if not isinstance(needs, dict):
-        raise ValueError(f"{path} is no claim of an endpoint; delete it")
-    return needs
+def _read(path: Path) -> Needs:
+    try:
+        return Needs(**read_json(path))
+    except TypeError:
+        raise ValueError(f"{path} is no claim of an endpoint; delete it") from None
 
 
 def _delete(path: Path, kept: Path, *, older_than_s: float) -> None:

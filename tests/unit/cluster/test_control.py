@@ -1,7 +1,9 @@
 """The actor that orders the replicas, called directly: what it wants, what it remembers, when it ends."""
 
 import asyncio
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,8 @@ from winnow.cluster import control, replica
 from winnow.cluster.control import Control, ServingPlan
 from winnow.errors import ConfigError
 from winnow.retrieval.manifest import read_manifest
+from winnow.serving import claims
+from winnow.serving.claims import Claim
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,74 @@ def test_going_back_before_replicas_have_said_that_they_swapped_is_a_swap(plan, 
     assert outcome == (1, first)
     assert served == first
     assert forward.done() or forward.cancelled()
+
+
+def kept_in(plan):
+    return {path.name for path in (plan.cache / "versions").iterdir() if not path.name.startswith(".")}
+
+
+async def until(is_so):
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def test_after_a_swap_what_no_endpoint_needs_any_more_is_deleted(plan, versions, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_ASKED_FOR_S", 0)
+    third = write_tiny_version(tmp_path / "third", PASSAGES[1:])
+    first, second, last = (read_manifest(version).version for version in (*versions, third))
+
+    async def act():
+        ordering = Control(plan)
+        one = Replica("a", await ordering.start())
+        await swapped(ordering, [one], versions[1])
+        with_the_one_before = kept_in(plan)
+        await swapped(ordering, [one], third)
+        await until(lambda: kept_in(plan) != {first, second, last})
+        return with_the_one_before
+
+    assert asyncio.run(act()) == {first, second}
+    assert kept_in(plan) == {second, last}
+
+
+def test_another_endpoint_deletes_nothing_that_this_one_is_about_to_serve(plan, versions, monkeypatch):
+    monkeypatch.setattr(claims, "_ASKED_FOR_S", 0)
+    both = {read_manifest(version).version for version in versions}
+
+    async def act():
+        ordering = Control(plan)
+        one = Replica("a", await ordering.start())
+        swap = asyncio.create_task(ordering.swap(str(versions[1])))
+        while (await ordering.describe())["loading"] is None:
+            await asyncio.sleep(0.01)
+        Claim(plan.cache, "other").serve("another")
+        left = kept_in(plan)
+        while not swap.done():
+            await one.report_to(ordering)
+            await asyncio.sleep(0.01)
+        return left
+
+    assert asyncio.run(act()) == both
+
+
+def test_an_endpoint_that_was_started_again_is_heard_of_and_keeps_its_version(plan, versions, monkeypatch):
+    monkeypatch.setattr(claims, "_ASKED_FOR_S", 0)
+    monkeypatch.setattr(claims, "_RENEW_EVERY_S", 0.01)
+    claim = plan.cache / "claim-test.json"
+
+    async def act():
+        await Control(plan).start()
+        claim.unlink()
+        ordering = Control(plan)
+        await ordering.start()
+        an_hour_ago = round(time.time()) - 3600
+        os.utime(claim, (an_hour_ago, an_hour_ago))
+        await until(lambda: claim.stat().st_mtime > an_hour_ago)
+        Claim(plan.cache, "other").serve("another")
+
+    asyncio.run(act())
+
+    assert kept_in(plan) == {read_manifest(versions[0]).version}
 
 
 def test_a_version_that_is_rebuilt_in_its_place_changes_nothing_that_is_served(plan, versions, tmp_path):

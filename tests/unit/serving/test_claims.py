@@ -64,11 +64,27 @@ def test_an_endpoint_that_starts_again_still_needs_what_it_served_before(cache, 
 
 def test_what_another_endpoint_serves_served_before_or_wants_is_left_alone(cache, keep):
     a, b, c, d, _ = keep("a", "b", "c", "d", "e")
-    (cache / "claim-other.json").write_text(json.dumps({"serves": b, "before": c, "wants": d}))
+    (cache / "claim-other.json").write_text(json.dumps({"serves": b, "before": c, "wants": [d]}))
 
     Claim(cache, "one").serve(a)
 
     assert left(cache) == {a, b, c, d}
+
+
+def test_what_an_endpoint_began_with_is_claimed_also_if_it_is_asked_for_another_before_it_says_that_it_serves_it(
+    cache, keep
+):
+    a, b, refused, c = keep("a", "b", "refused", "c")
+    endpoint, other = Claim(cache, "one"), Claim(cache, "other")
+    for version in (a, b, refused, c):
+        endpoint.want(version)
+    other.serve(b)
+    before = left(cache)
+
+    endpoint.serve(c)
+
+    assert before == {a, b, refused, c}
+    assert left(cache) == {b, c}
 
 
 def test_what_is_wanted_while_the_one_before_becomes_served_stays_claimed(cache, keep):
@@ -97,7 +113,7 @@ def test_two_threads_of_an_endpoint_lose_nothing(cache):
         thread.join()
 
     said = json.loads((cache / "claim-one.json").read_text())
-    assert said == {"serves": "s49", "before": "s48", "wants": "w49"}
+    assert said == {"serves": "s49", "before": "s48", "wants": wanted}
 
 
 def test_what_somebody_asked_for_a_moment_ago_is_not_deleted_before_he_can_say_that_he_needs_it(cache, keep, tmp_path):

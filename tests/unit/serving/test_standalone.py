@@ -1,6 +1,7 @@
 """The application in one process: up in moments, swapped over HTTP, gone after SIGTERM without a lost request."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from winnow.api.protocol import SwapBusyError, SwapRefusedError
 from winnow.errors import ConfigError, DataError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Directories, Located
+from winnow.serving import claims
 from winnow.serving.service import RetrieverService
 from winnow.serving.standalone import LocalVersions, serve_alone
 
@@ -41,7 +43,7 @@ def port():
         return bound.getsockname()[1]
 
 
-def served(config, reference, visit, *, stop_with=signal.SIGTERM, source=Directories()):
+def served(config, reference, visit, *, stop_with=signal.SIGTERM, source=Directories(), claim=None):
     """What ``visit`` returns, called with the URL beside a server that is stopped by a signal afterwards, if by any."""
     outcome = []
 
@@ -56,7 +58,7 @@ def served(config, reference, visit, *, stop_with=signal.SIGTERM, source=Directo
 
     visitor = threading.Thread(target=go)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    serve_alone(config, reference=str(reference), source=source, on_ready=visitor.start)
+    serve_alone(config, reference=str(reference), source=source, claim=claim, on_ready=visitor.start)
     visitor.join(10)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     if isinstance(outcome[0], BaseException):
@@ -104,6 +106,42 @@ def test_a_key_may_swap_the_version_over_http_and_back(first, second, port, tmp_
     assert (wrong.status_code, wrong.json()["error"]["type"]) == (424, "dependency_failed")
     assert (back.json()["previous"], back.json()["version"]) == versions[::-1]
     assert stranger == 401
+
+
+def test_what_is_served_was_served_before_and_is_wanted_is_claimed_and_again_and_again(
+    first, second, port, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(claims, "_RENEW_EVERY_S", 0.01)
+    keys, path = tmp_path / "keys.json", tmp_path / "claim-alone.json"
+    token = create_key(keys, name="ops", scopes=["admin"])
+    an_hour_ago = round(time.time()) - 3600
+
+    def visit(url):
+        before = wait_for(path, lambda said: said.get("serves"))
+        os.utime(path, (an_hour_ago, an_hour_ago))
+        httpx.post(f"{url}/v1/admin/version", json={"retriever": str(second)}, headers={"X-API-Key": token}, timeout=20)
+        after = wait_for(path, lambda said: said["before"] is not None)
+        os.utime(path, (an_hour_ago, an_hour_ago))
+        until = time.monotonic() + 20
+        while path.stat().st_mtime == an_hour_ago and time.monotonic() < until:
+            time.sleep(0.01)
+        return before, after, path.stat().st_mtime
+
+    config, claim = ServeConfig(port=port, keys=keys), claims.Claim(tmp_path, "alone")
+    before, after, renewed = served(config, first, visit, claim=claim)
+
+    one, two = read_manifest(first).version, read_manifest(second).version
+    assert before == {"wants": [], "serves": one, "before": None}
+    assert after == {"wants": [], "serves": two, "before": one}
+    assert renewed > an_hour_ago
+
+
+def wait_for(path, is_so):
+    """What the claim at ``path`` says, once it says so."""
+    until = time.monotonic() + 20
+    while not is_so(said := json.loads(path.read_text())) and time.monotonic() < until:
+        time.sleep(0.01)
+    return said
 
 
 def test_a_moved_alias_is_served_without_being_asked(first, second, port):
