@@ -14,7 +14,7 @@ from winnow.retrieval.config import IndexConfig
 from winnow.retrieval.embeddings import to_table, writing_embeddings
 from winnow.retrieval.manifest import ContractRecord, Manifest, Provenance, write_manifest
 from winnow.retrieval.version import write_version
-from winnow.retrieval.version_files import ENCODER, INDEX, record_files
+from winnow.retrieval.version_files import ENCODER, FIELDS, INDEX, record_files
 from winnow.retrieval.version_files import PASSAGES as PASSAGES_FILE
 
 PASSAGES = (
@@ -49,7 +49,7 @@ def write_tiny_version(
 
 def write_bare_version(directory: Path, content: str) -> Path:
     """``directory`` with what is whole by its manifest, though nothing could load it: every file holds ``content``."""
-    for name in (f"{ENCODER}/config.json", f"{INDEX}/index.json", PASSAGES_FILE):
+    for name in (f"{ENCODER}/config.json", f"{INDEX}/index.json", FIELDS, PASSAGES_FILE):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(content)
     contract = ContractRecord(
@@ -66,8 +66,8 @@ def write_bare_version(directory: Path, content: str) -> Path:
         dimension=1,
         num_passages=1,
         factory="Flat",
-        has_bm25=False,
-        metadata_fields=(),
+        bm25_language=None,
+        fields={},
         files=record_files(directory),
         provenance=Provenance(built_at=datetime(2026, 1, 1, tzinfo=UTC), run_id=None),
     )
