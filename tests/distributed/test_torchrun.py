@@ -15,7 +15,7 @@ from winnow.config import load_config
 from winnow.errors import ConfigError
 from winnow.modeling.encoder import DenseEncoder
 from winnow.records import LabelledPassage, Passage, TrainingExample
-from winnow.training.__main__ import JobConfig, run
+from winnow.training.__main__ import JobConfig, main, run
 
 WORDS = ["sorting lists", "reading files", "parsing dates", "opening sockets", "joining paths", "counting words"]
 
@@ -87,6 +87,20 @@ def test_a_finished_job_ends_well_again_and_one_of_other_data_is_refused(job, tm
     job["encoder"]["query_prefix"] = "query: "
     with pytest.raises(ConfigError, match="was written with encoder"):
         run(load_config(JobConfig, write(job, tmp_path / "job")))
+
+
+def test_what_the_machine_refuses_is_one_line_with_the_path_and_exit_code_2(job, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["winnow.training", str(write(job, tmp_path / "job"))])
+    (tmp_path / "job").write_text("a file where the folder is to be")
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("winnow: ")
+    assert said.count("\n") == 1
+    assert str(tmp_path / "job") in said
 
 
 @pytest.mark.parametrize("changed", ["passages", "tokenizer"])

@@ -27,6 +27,7 @@ from winnow.corpora.copies import text_hash
 from winnow.corpora.store import passages_of
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.files import hash_file, replacing
+from winnow.machine import trouble_of
 from winnow.modeling.config import EncoderConfig
 from winnow.modeling.tokenizing import TextTokenizer
 from winnow.records import Passage, TrainingExample
@@ -76,9 +77,12 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     try:
         run(load_config(JobConfig, parser.parse_args().job))
-    except WinnowError as error:
-        print(f"winnow: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        said = error if isinstance(error, WinnowError) else trouble_of(error)
+        if said is None:
+            raise
+        print(f"winnow: {said}", file=sys.stderr)
+        sys.exit(said.exit_code)
 
 
 def run(config: JobConfig) -> None:

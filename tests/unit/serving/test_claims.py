@@ -133,7 +133,9 @@ def test_what_somebody_is_just_putting_there_is_left_alone(cache, keep):
     assert left(cache) == {a, b}
 
 
-@pytest.mark.parametrize(("last_heard", "is_needed"), [(LONG_AGO, True), (VERY_LONG_AGO, False)], ids=["days", "weeks"])
+@pytest.mark.parametrize(
+    ("last_heard", "is_needed"), [(LONG_AGO, True), (VERY_LONG_AGO, False)], ids=["a day", "eight days"]
+)
 def test_an_endpoint_that_was_not_heard_of_for_a_week_needs_nothing(cache, keep, last_heard, is_needed):
     a, b = keep("a", "b")
     Claim(cache, "other").serve(b)
