@@ -1,8 +1,10 @@
-"""Swaps under load: no failed request, every answer of one version, a broken version refused; a killed replica, too.
+"""Swaps and rollbacks under load: no failed request, every answer of one version, a broken version refused.
 
 python benchmarks/serving_swaps.py [--swaps 10] [--replicas 2]
 
-Two versions whose passages have different ids, so that an answer that mixed them would show. Load: 8 clients.
+Two versions whose passages have different ids, so that an answer that mixed them would show. Load: 8 clients. While
+each swap goes on, another caller asks for the version before, a tenth of a second later each time; he is answered 503
+until the swap is decided. What answers a second after him is what he asked for, from every replica.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from http_load import __file__ as load_script
@@ -56,10 +59,8 @@ def work(version: Path, keys: Path, *, replicas: int) -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
     first, second, broken = (folder / name for name in ("first", "second", "broken"))
-    marks = [
-        f"{make_version(path, num_passages=5000, prefix=prefix, seed=seed)}={prefix}"
-        for path, prefix, seed in ((first, "a", 1), (second, "b", 2))
-    ]
+    before = make_version(first, num_passages=5000, prefix="a", seed=1)
+    marks = [f"{before}=a", f"{make_version(second, num_passages=5000, prefix='b', seed=2)}=b"]
     shutil.copytree(second, broken)
     index = next((broken / "index").glob("*.faiss"))
     index.write_bytes(index.read_bytes()[:-1])
@@ -72,17 +73,21 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         with WinnowClient(URL, api_key=key, timeout_s=120) as client:
             while not client.ready():
                 time.sleep(0.5)
-            seconds = options.swaps * 8 + 20
+            seconds = options.swaps * 16 + 20
             shape = ["--clients", "8", "--seconds", str(seconds), "--key", key, "--marks", *marks]
             load = subprocess.Popen([sys.executable, load_script, URL, *shape], stdout=subprocess.PIPE)
-            swaps, held_mib = [], []
+            swaps, held_mib, rolled_back = [], [], []
             for number in range(options.swaps):
-                swaps.append(client.swap(str(second if number % 2 == 0 else first)))
+                with ThreadPoolExecutor() as pool:
+                    back = pool.submit(_roll_back, key, first, before, after_s=(number + 1) / 10)
+                    swaps.append(client.swap(str(second)))
+                    rolled_back.append(back.result())
                 held_mib.append(f"{tree_pss_mib(server.pid):.0f}")
             refusals = [_refusal(client, path) for path in (broken, folder / "nowhere")]
             print(
                 f"seconds per swap: {spread([swap.seconds for swap in swaps], '.1f')} on {swaps[0].replicas} replicas"
             )
+            print(f"rollbacks, 503s before each, and what answered after it: {rolled_back}")
             print(f"PSS of all processes after each swap, MiB: {' '.join(held_mib)}")
             print(f"refused: {refusals}")
             seen = json.loads(load.communicate()[0])
@@ -91,6 +96,20 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=90)
+
+
+def _roll_back(key: str, path: Path, version: str, *, after_s: float) -> tuple[str, int]:
+    """What came of asking for ``path`` until it is not refused because of another swap."""
+    time.sleep(after_s)
+    with WinnowClient(URL, api_key=key, timeout_s=120) as client:
+        num_busy = 0
+        while (refusal := _refusal(client, path)) == "503 overloaded":
+            num_busy += 1
+            time.sleep(0.05)
+        time.sleep(1)
+        answers = {client.search("what is this?").version for _ in range(40)}
+    outcome = "all of it" if answers == {version} else f"{answers}, expected {version}"
+    return outcome if refusal == "not refused" else refusal, num_busy
 
 
 def _refusal(client: WinnowClient, path: Path) -> str:
