@@ -16,9 +16,9 @@ import pytest
 from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
 
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.engines import build_engine, prepare_engine
 from winnow.engines.checkpoint import checkpoint_directory

@@ -16,9 +16,9 @@ import pytest
 from fakes import OverlapSearcher
 from scripted import ScriptedEngine
 
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.keys import create_key
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapOutcome

@@ -104,10 +104,13 @@ def test_the_light_base_needs_no_heavy_library(module, tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["winnow.steps.serve", "winnow.cluster.control"])
-def test_what_starts_and_orders_replicas_does_not_wait_for_what_they_load(module, tmp_path):
+@pytest.mark.parametrize(
+    ("module", "also"),
+    [("winnow.steps.serve", ""), ("winnow.cluster.replica", ""), ("winnow.cluster.control", "fastapi")],
+)
+def test_what_starts_and_orders_replicas_does_not_wait_for_what_they_load(module, also, tmp_path):
     """Importing torch and transformers takes several times as long as all the rest."""
-    heavy = "torch transformers faiss numba mlflow"
+    heavy = f"torch transformers faiss numba mlflow openai {also}"
     script = f"import sys, {module}; print([name for name in {heavy.split()} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)

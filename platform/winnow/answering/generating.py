@@ -7,8 +7,8 @@ from typing import Literal
 
 from winnow.answering.citations import find_citations, says_none
 from winnow.answering.prompting import Prompt, Shown, build_prompt
+from winnow.engines.answers import ServerError
 from winnow.engines.protocol import ChatRequest, Engine, EngineDeadError, Reply
-from winnow.engines.server_connection import ServerError
 from winnow.errors import WinnowError
 from winnow.records import ScoredPassage
 

@@ -5,11 +5,8 @@ Keys are looked at before the body is read: a stranger costs a comparison. What 
 say, with ``require``.
 """
 
-import logging
 import math
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.models import HTTPBearer
@@ -20,18 +17,14 @@ from starlette.types import Scope as Connection
 
 from winnow.api.config import ApiConfig, is_loopback
 from winnow.api.errors import Failures, error_answer, install_error_handlers, refuse
-from winnow.api.keys import ApiKey, KeyRing, Scope, read_keys
+from winnow.api.keys import ApiKey, KeyRing, Scope
 from winnow.api.limits import BodyLimit, Deadline, Slots, UnreadBody
 from winnow.api.metrics import Metrics
 from winnow.api.protocol import Access
-from winnow.api.rates import Clock, RateLimiter
 from winnow.api.request_ids import RequestIds
-from winnow.errors import ConfigError
 
 _OPEN_PATHS = frozenset({"/health", "/ready"})
-_LOOK_EVERY_S = 1.0
 _HOW = "send `Authorization: Bearer <key>` or `X-API-Key: <key>`, with a key from `winnow keys create`"
-_LOGGER = logging.getLogger("winnow.api")
 
 
 def install_guard(
@@ -113,49 +106,6 @@ class _Required(SecurityBase):
 def require(scope: Scope) -> _Required:
     """A dependency for ``Depends`` that refuses keys without ``scope``. Without keys in force, search is free."""
     return _Required(scope)
-
-
-class LocalAccess:
-    """Keys from a file that is read again when it changes, and limits of this process alone."""
-
-    def __init__(self, path: Path | None, *, clock: Clock = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
-        self._rates = RateLimiter(clock=clock)
-        self._next_look = clock() + _LOOK_EVERY_S
-        self._trouble = ""
-        self._seen = None if path is None else _signature(path)
-        self._keys = None if path is None else read_keys(path)
-
-    @property
-    def keys(self) -> KeyRing | None:
-        """The keys in force now; ``None`` if none are asked for."""
-        if self._path is not None and (now := self._clock()) >= self._next_look:
-            self._next_look = now + _LOOK_EVERY_S
-            self._look(self._path)
-        return self._keys
-
-    async def take(self, key_id: str, per_minute: float) -> float:
-        """0 if this key may make one more request now, else the seconds after which it may."""
-        return self._rates.take(key_id, per_minute)
-
-    def _look(self, path: Path) -> None:
-        try:
-            # Taken before reading: a change in between is seen the next time.
-            if (signature := _signature(path)) != self._seen:
-                self._keys, self._seen, self._trouble = read_keys(path), signature, ""
-        except ConfigError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                _LOGGER.error("the keys read before stay in force: %s", error)
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _check_host(headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -17,9 +17,9 @@ import ray
 from ray.actor import ActorHandle
 
 from winnow import __version__
+from winnow.api.access import LocalAccess
 from winnow.api.aside import aside
 from winnow.api.config import ServeConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.protocol import SwapRefusedError
 from winnow.api.rates import RateLimiter
 from winnow.config import fingerprint

@@ -30,7 +30,7 @@ from winnow.api.rates import LeasedRates
 from winnow.api.request_ids import set_up_log
 from winnow.cluster.control import ServingPlan, control_actor
 from winnow.cluster.serve_metrics import RayMetrics
-from winnow.engines.server_engine import ServerEngine
+from winnow.engines import build_server_engine
 from winnow.errors import ConfigError, DataError, WinnowError
 from winnow.modeling.protocol import Side
 from winnow.serving.obeying import ReplicaState
@@ -76,7 +76,7 @@ class RetrieverReplica:
             access=self,
             versions=self,
             metrics=self._metrics,
-            build_engine=None if generator is None else partial(ServerEngine, generator),
+            build_engine=None if generator is None else partial(build_server_engine, generator),
             behind_serve=True,
         )
 

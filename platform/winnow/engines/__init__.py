@@ -1,20 +1,22 @@
 """Language model engines behind one protocol."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from winnow.engines.checkpoint import checkpoint_directory, checkpoint_id
-from winnow.engines.config import EngineConfig
+from winnow.engines.config import EngineConfig, ServerConfig
 from winnow.engines.protocol import Engine
 
-__all__ = ["build_engine", "model_id", "prepare_engine"]
+if TYPE_CHECKING:
+    from winnow.engines.server_engine import ServerEngine
+
+__all__ = ["build_engine", "build_server_engine", "model_id", "prepare_engine"]
 
 
 def build_engine(config: EngineConfig, cache: Path) -> Engine:
     """The engine of ``config``, loaded. Converted models are kept under ``cache``."""
     if config.kind == "server":
-        from winnow.engines.server_engine import ServerEngine
-
-        return ServerEngine(config)
+        return build_server_engine(config)
     if config.kind == "transformers":
         from winnow.engines.transformers_engine import TransformersEngine
 
@@ -24,6 +26,13 @@ def build_engine(config: EngineConfig, cache: Path) -> Engine:
     return VllmEngine(config, cache)
 
 
+def build_server_engine(config: ServerConfig) -> "ServerEngine":
+    """The engine of a server that answers. Whoever needs none does not wait for the ``openai`` package."""
+    from winnow.engines.server_engine import ServerEngine
+
+    return ServerEngine(config)
+
+
 def prepare_engine(config: EngineConfig, cache: Path, *, max_reasoning_tokens: int | None = None) -> None:
     """Do once, before many processes build the engine, what one has to do: find the model, convert a GGUF file.
 
@@ -31,9 +40,7 @@ def prepare_engine(config: EngineConfig, cache: Path, *, max_reasoning_tokens: i
     Raises ``ConfigError`` for a server or a template that cannot be used, here rather than in an actor.
     """
     if config.kind == "server":
-        from winnow.engines.server_engine import ServerEngine
-
-        engine = ServerEngine(config)
+        engine = build_server_engine(config)
         if max_reasoning_tokens is not None:
             engine.check_chat(thinks=max_reasoning_tokens > 0)
         engine.close()

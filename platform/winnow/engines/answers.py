@@ -23,6 +23,18 @@ class PromptTooLongError(TooLongError):
         )
 
 
+class ServerError(ValueError):
+    """The server refused a request, or could not be asked. Its text never holds the key."""
+
+
+class RefusedError(ServerError):
+    """The server says that the request itself is wrong (400 or 422); repeating it is of no use."""
+
+
+class ServerTooLongError(RefusedError, TooLongError):
+    """The server says that the prompt, or prompt and reply together, exceed its model's context."""
+
+
 def refuse_cached(cached_tokens: int) -> None:
     """Returns if a scored prompt was computed whole, else raises ``WinnowError``.
 

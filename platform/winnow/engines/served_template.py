@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from winnow.engines.answers import ServerError
 from winnow.engines.chat_template import fold_system, template_settings, turns_of
 from winnow.engines.config import ServerConfig
 from winnow.engines.protocol import Message
 from winnow.engines.reasoning import ReasoningParser, marks_of, parser_of_name
-from winnow.engines.server_connection import ServerConnection, ServerError
+from winnow.engines.server_connection import ServerConnection
 
 _QUESTION = (Message("system", "Be brief."), Message("user", "Say yes."))
 # Their templates open the thought, whatever they are told.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI, OpenAIError
 
-from winnow.engines.answers import TooLongError
+from winnow.engines.answers import RefusedError, ServerError, ServerTooLongError
 from winnow.engines.config import ServerConfig
 from winnow.engines.meter import BusyMeter
 from winnow.errors import ConfigError
@@ -24,18 +24,6 @@ AnswerT = TypeVar("AnswerT")
 _TOO_LONG = re.compile(
     r"context.(length|size|window)|(prompt|input) is too long|too many (input )?tokens", re.IGNORECASE
 )
-
-
-class ServerError(ValueError):
-    """The server refused a request, or could not be asked. Its text never holds the key."""
-
-
-class RefusedError(ServerError):
-    """The server says that the request itself is wrong (400 or 422); repeating it is of no use."""
-
-
-class ServerTooLongError(RefusedError, TooLongError):
-    """The server says that the prompt, or prompt and reply together, exceed its model's context."""
 
 
 class ServerConnection:

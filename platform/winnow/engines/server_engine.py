@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from winnow.engines.answers import failed_likelihood, failed_reply, refuse_cached
+from winnow.engines.answers import (
+    RefusedError,
+    ServerError,
+    ServerTooLongError,
+    failed_likelihood,
+    failed_reply,
+    refuse_cached,
+)
 from winnow.engines.chat_template import ALWAYS_THINKS, fold_system, turns_of
 from winnow.engines.config import ServerConfig
 from winnow.engines.dialect import Dialect
 from winnow.engines.protocol import ChatRequest, Likelihood, LikelihoodRequest, Message, Reply
 from winnow.engines.reasoning import split_reasoning
 from winnow.engines.served_template import ServedTemplate
-from winnow.engines.server_connection import RefusedError, ServerConnection, ServerError, ServerTooLongError
+from winnow.engines.server_connection import ServerConnection
 from winnow.errors import ConfigError
 
 _log = logging.getLogger(__name__)

@@ -14,15 +14,15 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.aside import aside
 from winnow.api.config import ServeConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.ports import bind_port
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import SwapBusyError, SwapOutcome, SwapRefusedError
 from winnow.api.request_ids import set_up_log
-from winnow.engines.server_engine import ServerEngine
+from winnow.engines import build_server_engine
 from winnow.errors import DataError, WinnowError
 from winnow.retrieval.manifest import read_manifest
 from winnow.retrieval.reference import Directories, Located, Source
@@ -193,7 +193,7 @@ async def _serve(
     metrics = PrometheusMetrics()
     service = RetrieverService(config, metrics, threads=config.replica_threads)
     versions = LocalVersions(service, reference=reference, located=located, source=source, claim=claim)
-    build_engine = None if config.generator is None else partial(ServerEngine, config.generator)
+    build_engine = None if config.generator is None else partial(build_server_engine, config.generator)
     searcher = _Described(service, versions)
     app = build_app(searcher, config, access=access, versions=versions, metrics=metrics, build_engine=build_engine)
     await service.start(located.directory)

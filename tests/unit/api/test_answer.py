@@ -16,12 +16,12 @@ from scripted_chat import ScriptedChat, cut_reply
 
 from winnow.answering.citations import find_citations, says_none
 from winnow.answering.prompting import QuestionTooLongError, build_prompt
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.prometheus import PrometheusMetrics
+from winnow.engines.answers import ServerError
 from winnow.engines.protocol import EngineDeadError, Reply
-from winnow.engines.server_connection import ServerError
 from winnow.records import Passage, ScoredPassage
 
 PASSAGES = [

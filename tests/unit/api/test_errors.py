@@ -7,10 +7,11 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
 
+from winnow.api.access import LocalAccess
 from winnow.api.bodies import read_body
 from winnow.api.config import ApiConfig
 from winnow.api.errors import describe_errors, refuse
-from winnow.api.guard import LocalAccess, install_guard
+from winnow.api.guard import install_guard
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import NotReadyError, SwapBusyError, SwapRefusedError
 from winnow.errors import DataError, IndexMismatchError

@@ -9,8 +9,9 @@ import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
+from winnow.api.access import LocalAccess
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess, install_guard, require
+from winnow.api.guard import install_guard, require
 from winnow.api.keys import create_key, read_keys, revoke_key
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.errors import ConfigError
@@ -303,8 +304,8 @@ def test_a_file_that_becomes_unreadable_keeps_the_last_keys_and_says_so_once(htt
 
 def test_the_file_is_looked_at_once_a_second_and_read_only_when_it_changed(access, clock, monkeypatch, path):
     looks, reads = [], []
-    monkeypatch.setattr("winnow.api.guard._signature", lambda p: looks.append(p) or (os.stat(p).st_mtime_ns,))
-    monkeypatch.setattr("winnow.api.guard.read_keys", lambda p: reads.append(p) or read_keys(p))
+    monkeypatch.setattr("winnow.api.access._signature", lambda p: looks.append(p) or (os.stat(p).st_mtime_ns,))
+    monkeypatch.setattr("winnow.api.access.read_keys", lambda p: reads.append(p) or read_keys(p))
     for _ in range(100):
         clock.now += 0.1
         assert access.keys is not None

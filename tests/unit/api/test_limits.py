@@ -8,8 +8,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 
+from winnow.api.access import LocalAccess
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess, install_guard
+from winnow.api.guard import install_guard
 from winnow.api.limits import lift_deadline
 from winnow.api.prometheus import PrometheusMetrics
 

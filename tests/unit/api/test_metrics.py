@@ -8,9 +8,9 @@ from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.metrics import METRICS
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.records import Passage

@@ -9,10 +9,10 @@ import pytest
 from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
 
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.bodies import json_response_of
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import NotReadyError, SearchOptions
 from winnow.errors import DataError

@@ -5,9 +5,9 @@ from fakes import OverlapSearcher
 from fastapi.testclient import TestClient
 
 import winnow
+from winnow.api.access import LocalAccess
 from winnow.api.app import build_app
 from winnow.api.config import ApiConfig
-from winnow.api.guard import LocalAccess
 from winnow.api.keys import create_key
 from winnow.api.prometheus import PrometheusMetrics
 from winnow.api.protocol import Readiness
