@@ -1,7 +1,7 @@
 """Training, encoding and serving beside a busy process, with threads that wait passively and with those that spin.
 
     python benchmarks/shared_machine.py              # on a quiet machine
-    python benchmarks/shared_machine.py --tiny       # a smoke run: one round, two steps
+    python benchmarks/shared_machine.py --tiny       # to see that it runs: one round, two steps
 
 Each measurement is a process of its own, because OpenMP reads its policy when it is loaded. Variants are
 interleaved, and medians over all steps are shown: seconds and CPU seconds of a step. A busy neighbour is one
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--work", choices=WORK)
     arguments = parser.parse_args()
-    rounds, steps = (1, 2) if arguments.tiny else (5, 30)
+    rounds, steps = (1, 2) if arguments.tiny else (3, 12)
     if arguments.work is not None:
         print(json.dumps(measure(arguments.work, arguments.threads, steps)))
         return
