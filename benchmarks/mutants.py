@@ -58,6 +58,13 @@ ROOMS = {
         ["unit/evaluation", "parity/test_measures.py", "parity/test_significance.py"],
         without=["unit/evaluation/test_tables.py::test_plot_of_equal_numbers_has_equal_bytes"],
     ),
+    "serving": Room(["serving/*.py"], ["unit/serving"], without=["unit/serving/test_hostile_versions.py"]),
+    "api/guard": Room(["api/guard.py"], ["unit/api/test_guard.py", "unit/api/test_app.py"]),
+    "api/keys": Room(["api/keys.py"], ["unit/api/test_keys.py", "unit/api/test_guard.py"]),
+    "retrieval/filtering": Room(
+        ["retrieval/filtering.py", "retrieval/fields.py"],
+        ["unit/retrieval/test_filtering.py", "unit/retrieval/test_fields.py", "unit/retrieval/test_retriever.py"],
+    ),
 }
 
 

@@ -418,20 +418,25 @@ def test_before_there_is_a_replica_every_rule_that_has_a_section_finds_its_place
     assert "timeout http-request 1000ms" in path.read_text()
 
 
-def test_the_process_that_would_be_haproxy_ends_and_whoever_waits_for_the_endpoint_learns_why(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("is_there", "told"), [(True, "the rule 'errors in JSON'"), (False, "FileNotFoundError")])
+def test_the_process_that_would_be_haproxy_ends_and_whoever_waits_for_the_endpoint_learns_why(
+    tmp_path, monkeypatch, is_there, told
+):
     monkeypatch.setenv(LIMITS_FILE_VARIABLE, str(tmp_path / "limits.json"))
     path = changed_by_ray(tmp_path, "errors in JSON")
+    if not is_there:
+        path.unlink()
     haproxy.check_haproxy()
 
     def start():
         command = [sys.executable, "-m", "winnow.cluster.haproxy", "-db", "-f", str(path)]
         raise RuntimeError(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
 
-    with pytest.raises(ConfigError, match="the rule 'errors in JSON'") as told, haproxy.starting_haproxy():
+    with pytest.raises(ConfigError, match=told) as raised, haproxy.starting_haproxy():
         start()
 
-    assert "the rule 'errors in JSON'" in str(told.value.__context__)
-    with pytest.raises(ConfigError, match="the rule 'errors in JSON'"):
+    assert told in str(raised.value.__context__)
+    with pytest.raises(ConfigError, match=told):
         haproxy.check_haproxy()
     with haproxy.starting_haproxy():
         haproxy.check_haproxy()
