@@ -14,8 +14,9 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from winnow.config import fingerprint
 from winnow.files import user_cache
@@ -27,6 +28,7 @@ _NOTED_BYTES = 2**20
 _SETTLED_NS = 2 * 10**9
 """A file that was changed later than this ago may be changed again without its times showing it."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_LONGEST_NOTE = 500
 
 
 class _State(NamedTuple):
@@ -51,8 +53,8 @@ def file_digest(path: Path, *, verify: Verify = "changed") -> str:
                 return known
             began = time.time_ns()
             digest = _hash(file)
-            is_settled = began - max(before.mtime_ns, before.ctime_ns) > _SETTLED_NS
-            if is_settled and _state(os.fstat(file.fileno())) == before:
+            # What changes the bytes from here on changes the times, too, and the note holds no more.
+            if began - max(before.mtime_ns, before.ctime_ns) > _SETTLED_NS:
                 _write_down(before, digest, note)
             return digest
 
@@ -76,26 +78,25 @@ def _hash(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _look_up(state: _State, note: IO[str] | None) -> str | None:
+def _look_up(state: _State, note: RawIOBase | None) -> str | None:
     if note is None:
         return _known.get(state)
-    *found, digest = note.read().split() or [""]
+    *found, digest = note.read(_LONGEST_NOTE).decode("ascii", "replace").split() or [""]
     return digest if found == [str(value) for value in state] and _DIGEST.fullmatch(digest) else None
 
 
-def _write_down(state: _State, digest: str, note: IO[str] | None) -> None:
+def _write_down(state: _State, digest: str, note: RawIOBase | None) -> None:
     if note is None:
         _known[state] = digest
         return
     with suppress(OSError):
         note.seek(0)
         note.truncate()
-        note.write(" ".join([*map(str, state), digest]))
-        note.flush()
+        note.write(" ".join([*map(str, state), digest]).encode())
 
 
 @contextmanager
-def _note(state: _State) -> Iterator[IO[str] | None]:
+def _note(state: _State) -> Iterator[RawIOBase | None]:
     """The note on a file, for nobody else meanwhile; ``None`` on a small one, and where none can be kept."""
     if state.size < _NOTED_BYTES:
         yield None
@@ -112,7 +113,7 @@ def _note(state: _State) -> Iterator[IO[str] | None]:
         yield note
 
 
-def _open_note(state: _State) -> IO[str]:
+def _open_note(state: _State) -> RawIOBase:
     folder = user_cache("digests")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
@@ -120,4 +121,5 @@ def _open_note(state: _State) -> IO[str]:
         raise PermissionError(f"others may write in {folder}, so what it says is not believed")
     # Another machine that shares this folder may have another file at the same place.
     name = fingerprint(socket.gethostname(), state.device, state.inode)
-    return os.fdopen(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii", errors="replace")
+    # Without a buffer, as a full disk would else be an error when the note is closed.
+    return os.fdopen(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)

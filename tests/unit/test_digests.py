@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import shutil
 import stat
 import threading
@@ -131,6 +132,22 @@ def test_a_file_exchanged_while_it_is_linked_has_the_hash_of_its_own_bytes(weigh
     assert file_digest(tmp_path / "kept") == of("b")
 
 
+def test_a_file_written_while_it_is_linked_has_the_hash_of_its_new_bytes(weights, reads, tmp_path, monkeypatch):
+    file_digest(weights)
+    let_the_clock_go_on()
+    real = os.link
+
+    def write_and_link(source, target):
+        with source.open("r+") as file:
+            file.write("b" * SIZE)
+        real(source, target)
+
+    monkeypatch.setattr(digests.os, "link", write_and_link)
+    link_file(weights, tmp_path / "kept")
+
+    assert file_digest(tmp_path / "kept") == of("b")
+
+
 def test_a_copy_is_read(weights, reads, tmp_path):
     file_digest(weights)
     file_digest(Path(shutil.copy2(weights, tmp_path / "copy")))
@@ -202,6 +219,18 @@ def test_where_there_is_no_place_for_notes_this_process_remembers(weights, reads
 
 def _no_home():
     raise RuntimeError("could not determine home directory")
+
+
+def test_a_note_that_the_disk_has_no_room_for_stops_nothing(weights, reads, notes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        found = file_digest(weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert found == of("a")
+    assert [note.read_text() for note in notes.iterdir()] == [""]
 
 
 def test_a_small_file_leaves_no_note(tmp_path, reads, notes):
