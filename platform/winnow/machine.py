@@ -146,13 +146,19 @@ def crowding(what: str, *, processes: int, threads: int, cores: int) -> str | No
     )
 
 
+def most_open_files() -> int:
+    """How many files this process, and each that it starts, may be allowed to have open at once; at most 65,536."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+
+
 def allow_open_files(least: int) -> None:
     """Raise this process's limit on open files as far as the system lets it, if that is low.
 
     Raises ``ConfigError`` if it stays under ``least``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    wanted = most_open_files()
     if 0 <= soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < least:

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from winnow.machine import share_cores
+from winnow.machine import most_open_files, share_cores
 
 # Ray reads its switches when it is first imported, which the modules of this folder do.
 _SWITCHES = {
@@ -35,6 +35,9 @@ _OWN_RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # HAProxy reserves 2.5 files for each connection that it may have, and does not start where it cannot. 4,096 is
+    # Serve's own choice; who comes later waits until one is free.
+    "RAY_SERVE_HAPROXY_MAXCONN": str(min(4096, int((most_open_files() - 64) / 2.5))),
     # A replica may close an idle connection in the moment in which HAProxy sends a request on it.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
