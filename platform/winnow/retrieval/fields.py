@@ -10,7 +10,7 @@ Legend: N passages that have a field, V values asked for.
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, compress, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -75,16 +75,25 @@ class FieldIndex:
         hashes_N, positions_N = self._rows[:, self._spans[field]]
         wanted_V = np.frombuffer(b"".join(_digest(value)[:4] for value in values), dtype=">u4").astype(np.uint32)
         starts_V, stops_V = (np.searchsorted(hashes_N, wanted_V, side=side) for side in ("left", "right"))
-        is_known_V = starts_V < stops_V
-        starts, stops = starts_V[is_known_V], stops_V[is_known_V]
-        known = list(compress(values, is_known_V))
-        firsts, lasts = (self._passages.values(positions_N[at], field) for at in (starts, stops - 1))
-        spans = [
-            # Mostly no other value has a digest that begins alike.
-            (start, stop) if first == value == last else self._narrowed(positions_N, start, stop, field, value)
-            for value, first, last, start, stop in zip(known, firsts, lasts, starts, stops, strict=True)
-        ]
-        return np.concatenate([positions_N[:0], *(positions_N[start:stop] for start, stop in spans)])
+        known = np.flatnonzero(starts_V < stops_V)
+        firsts, lasts = positions_N[starts_V[known]], positions_N[stops_V[known] - 1]
+        found = [positions_N[:0]]
+        for place, first, last in zip(known.tolist(), *self._read(field, firsts, lasts), strict=True):
+            span = starts_V[place], stops_V[place]
+            if not first == values[place] == last:
+                span = self._narrowed(positions_N, *span, field, values[place])
+            found.append(positions_N[slice(*span)])
+        return np.concatenate(found)
+
+    def _read(
+        self, field: str, firsts_N: NDArray[np.uint32], lasts_N: NDArray[np.uint32]
+    ) -> tuple[list[str | None], list[str | None]]:
+        """The values at both ends of spans; that of a span of one passage is read once."""
+        firsts = self._passages.values(firsts_N, field)
+        lasts, differs = list(firsts), np.flatnonzero(firsts_N != lasts_N)
+        for place, value in zip(differs.tolist(), self._passages.values(lasts_N[differs], field), strict=True):
+            lasts[place] = value
+        return firsts, lasts
 
     def _narrowed(
         self, positions_N: NDArray[np.uint32], start: int, stop: int, field: str, value: str

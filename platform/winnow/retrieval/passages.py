@@ -11,7 +11,6 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -60,14 +59,11 @@ class PassageFile:
     def values(self, positions_N: NDArray[np.integer], field: str) -> list[str | None]:
         """What the passages at ``positions_N`` have in ``field``, one of ``FIELDS`` or a key of the metadata."""
         numbers_N = np.searchsorted(self._starts_array, positions_N, side="right") - 1
-        order_N = np.argsort(numbers_N, kind="stable")
-        found = np.empty(len(positions_N), dtype=object)
-        for places in np.split(order_N, np.flatnonzero(np.diff(numbers_N[order_N])) + 1):
-            if len(places):
-                number = numbers_N[places[0]]
-                rows = positions_N[places] - self._starts_array[number]
-                found[places] = self._columns[number].values(rows, field).to_pylist()
-        return found.tolist()
+        rows_N = positions_N - self._starts_array[numbers_N]
+        return [
+            self._columns[number].value(row, field)
+            for number, row in zip(numbers_N.tolist(), rows_N.tolist(), strict=True)
+        ]
 
     def results(
         self, positions_N: NDArray[np.int64], scores_N: NDArray[np.floating], *, with_text: bool
@@ -106,19 +102,12 @@ class _Columns:
         self._keys, self._values = metadata.keys, metadata.items
         self._offsets = metadata.offsets.to_numpy()
 
-    def values(self, rows_N: NDArray[np.integer], field: str) -> pa.StringArray:
-        """What ``rows_N`` have in ``field``."""
+    def value(self, row: int, field: str) -> str | None:
+        """What ``row`` has in ``field``."""
         if (column := self._of_field.get(field)) is not None:
-            return column.take(pa.array(rows_N))
-        starts_N = self._offsets[rows_N]
-        counts_N = self._offsets[rows_N + 1] - starts_N
-        places = np.repeat(np.arange(len(rows_N)), counts_N)
-        # The entries of each row, one row after the other.
-        entries = np.arange(len(places)) + np.repeat(starts_N - np.cumsum(counts_N) + counts_N, counts_N)
-        is_field = pc.equal(self._keys.take(pa.array(entries)), field).to_numpy(zero_copy_only=False)
-        entry_N = np.full(len(rows_N), -1, dtype=np.int64)
-        entry_N[places[is_field]] = entries[is_field]
-        return self._values.take(pa.array(entry_N, mask=entry_N < 0))
+            return column[row].as_py()
+        entries = range(*self._offsets[row : row + 2].tolist())
+        return next((self._values[entry].as_py() for entry in entries if self._keys[entry].as_py() == field), None)
 
     def metadata(self, row: int) -> dict[str, str] | None:
         """The metadata of ``row``."""
