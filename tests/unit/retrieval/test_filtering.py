@@ -46,6 +46,7 @@ def unsliced(passages=PASSAGES, *, rows=2):
         ({"source": ["wiki", "docs"]}, [0, 2, 3]),
         ({"source": ["wiki", "docs"], "document_id": "d1"}, [0, 3]),
         ({"source": "wiki", "language": "en"}, [0]),
+        ({"source": "wiki", "title": "Otter"}, [0]),
         ({"title": "Otter"}, [0, 1]),
         ({"title": ""}, [2, 3]),
         ({"title": "Straße"}, [4]),
