@@ -242,13 +242,13 @@ def main(*arguments: str) -> None:
     _write_whatever_the_terminal_can_show()
     share_cores()
     try:
-        with signals_end_the_block():
+        with signals_end_the_block() as signals:
             code = cli.main([*arguments, *sys.argv[1:]], prog_name="winnow", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        _say_that_it_was_ended(error)
+        _say_that_it_was_ended(error, signals)
     except WinnowError as error:
         click.echo(f"winnow: {error}", err=True)
         sys.exit(error.exit_code)
@@ -260,8 +260,9 @@ def main(*arguments: str) -> None:
     sys.exit(code or 0)
 
 
-def _say_that_it_was_ended(error: BaseException) -> NoReturn:
-    ended = next((each for each in (error, error.__cause__) if isinstance(each, Ended)), None)
+def _say_that_it_was_ended(error: BaseException, signals: Sequence[int]) -> NoReturn:
+    raised = (each for each in (error, error.__cause__) if isinstance(each, Ended))
+    ended = next(raised, Ended(signals[0]) if signals else None)
     click.echo(f"winnow: {ended or 'interrupted'}; finished work is kept, the same command goes on from here", err=True)
     sys.exit(128 + (ended.number if ended else signal.SIGINT))
 

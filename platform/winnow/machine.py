@@ -88,16 +88,26 @@ def trouble_of(error: BaseException) -> ConfigError | None:
 
 
 @contextmanager
-def signals_end_the_block() -> Iterator[None]:
+def signals_end_the_block() -> Iterator[list[int]]:
     """SIGTERM, and a terminal that is closed, raise ``Ended``, once: what is started is ended, what is done is kept.
 
+    Yields the numbers of those that came: Ray, while it waits, makes a plain ``KeyboardInterrupt`` of what is raised.
     A signal that is ignored (nohup) or handled already is left alone.
     """
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if _is_ours_to_handle(number)]
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        # A second one, as `timeout` and schedulers send it, would break the clean-up off.
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        came.append(number)
+        raise Ended(number)
+
     for number in numbers:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
-        yield
+        yield came
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
@@ -207,10 +217,3 @@ def _where(error: BaseException) -> str:
 
 def _is_ours_to_handle(number: signal.Signals) -> bool:
     return threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL
-
-
-def _end(number: int, _: object) -> None:
-    # A second one, as `timeout` and schedulers send it, would break the clean-up off.
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
-    raise Ended(number)

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +157,20 @@ def test_a_file_on_the_command_line_is_no_url_either(tmp_path):
     assert "got a URL (s3:)" in made.stderr
     assert "got a URL (gs:)" in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["as it was raised", "as Ray raises it"])
+def test_sigterm_keeps_its_name_and_exit_code_whatever_becomes_of_what_its_handler_raises(is_lost, monkeypatch, capsys):
+    def wait(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt if is_lost else error from None
+
+    monkeypatch.setattr("winnow.cli.cli.main", wait)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.startswith("winnow: ended by SIGTERM; finished work is kept")

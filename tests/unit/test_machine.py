@@ -178,10 +178,10 @@ def test_a_signal_ends_the_block_once_and_what_was_started_is_ended(number):
     # `timeout` and schedulers send it again.
     cleaning_up.callback(os.kill, os.getpid(), number)
 
-    with pytest.raises(Ended) as caught, signals_end_the_block(), cleaning_up:
+    with pytest.raises(Ended) as caught, signals_end_the_block() as came, cleaning_up:
         os.kill(os.getpid(), number)
 
-    assert (caught.value.number, ended) == (number, ["children"])
+    assert (caught.value.number, came, ended) == (number, [number], ["children"])
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
