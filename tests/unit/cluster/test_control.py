@@ -13,7 +13,7 @@ from fakes import MovableAlias
 from obedient import ObedientReplica
 from tiny_versions import PASSAGES, write_tiny_version
 
-from winnow.api import guard
+from winnow.api import access
 from winnow.api.config import ServeConfig
 from winnow.api.keys import KeyRing, create_key, revoke_key
 from winnow.api.protocol import SwapRefusedError
@@ -279,7 +279,7 @@ def test_a_replica_without_keys_starts_only_where_serve_listens_on_loopback(plan
 
 
 def test_keys_are_sent_when_they_change_and_then_never_again(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(guard, "_LOOK_EVERY_S", 0)
+    monkeypatch.setattr(access, "_LOOK_EVERY_S", 0)
     path = tmp_path / "keys.json"
     token = create_key(path, name="app", scopes=["search"])
     plan = replace(plan, config=ServeConfig(keys=path))
