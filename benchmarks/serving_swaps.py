@@ -107,7 +107,7 @@ def _roll_back(key: str, path: Path, version: str, *, after_s: float) -> tuple[s
             num_busy += 1
             time.sleep(0.05)
         time.sleep(1)
-        answers = {client.search("what is this?").version for _ in range(40)}
+        answers = {client.search(["what is this?"]).version for _ in range(40)}
     outcome = "all of it" if answers == {version} else f"{answers}, expected {version}"
     return outcome if refusal == "not refused" else refusal, num_busy
 
